@@ -1,0 +1,1 @@
+//! The IO thread of ushabti. It knows nothing of Python.

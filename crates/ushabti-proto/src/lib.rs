@@ -1,0 +1,2 @@
+//! The protocols of ushabti: bytes in, events out.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+"""A multithreaded HTTP and WebSocket server for blocking Python."""

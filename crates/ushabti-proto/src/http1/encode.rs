@@ -1,0 +1,465 @@
+//! Response heads and chunks as bytes (RFC 9112 sections 4 to 7).
+//!
+//! Framing is not the handler's to choose: the fields that decide where a message ends are written from
+//! [`BodyLength`] and [`ConnectionField`] alone, and a handler that sets them otherwise is refused. So is every
+//! field that could end its own line.
+
+use std::fmt;
+
+use crate::fields::{forbidden_value_byte, is_token, trim_ows};
+use crate::http1::framing::parse_content_length;
+
+/// How the end of a response's content is found (RFC 9112 section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
+    /// No content can follow, and no length is said: 204 and 304.
+    None,
+    /// Content-Length. For the response to HEAD, the length that GET would have had.
+    Known(u64),
+    /// `Transfer-Encoding: chunked`: HTTP/1.1 clients only.
+    Chunked,
+    /// Content ends with the connection: HTTP/1.0 clients, with [`ConnectionField::Close`].
+    UntilClose,
+}
+
+/// The Connection field of a response (RFC 9112 section 9.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionField {
+    /// None: an HTTP/1.1 connection persists without it.
+    Omit,
+    /// `close`: this response is the last.
+    Close,
+    /// `keep-alive`: what an HTTP/1.0 client that asked for it must be told.
+    KeepAlive,
+}
+
+/// Why a response head was refused. Nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EncodeError {
+    /// The status is outside of 200 to 599, or for an interim response outside of 100 to 199.
+    Status(u16),
+    /// A field name is not a token; the name as text.
+    Name(String),
+    /// The value of this field holds this control character, which could end the field and begin another.
+    Value(String, u8),
+    /// This field decides the framing of the connection and is written by the server alone.
+    Framing(String),
+    /// Content-Length is not the length of the content, or is given where there is none.
+    ContentLength(String),
+    /// Content in a response whose status allows none.
+    Content(u16),
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => {
+                write!(f, "status {status} is none that a response can have here")
+            }
+            Self::Name(name) => write!(
+                f,
+                "header name {name:?} is not a token: use letters, digits and hyphens"
+            ),
+            Self::Value(name, byte) => {
+                write!(
+                    f,
+                    "value of header {name:?} holds the control character 0x{byte:02x}: remove line breaks from it"
+                )
+            }
+            Self::Framing(name) => write!(
+                f,
+                "header {name:?} is set by the server alone: leave it out"
+            ),
+            Self::ContentLength(value) => {
+                write!(
+                    f,
+                    "header \"Content-Length: {value}\" is not the length of the content: leave it out"
+                )
+            }
+            Self::Content(status) => write!(
+                f,
+                "a response with status {status} has no content: send it with an empty body"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for EncodeError {}
+
+/// Whether no content may follow this status, whatever the method (RFC 9112 section 6.3).
+pub fn body_forbidden(status: u16) -> bool {
+    matches!(status, 100..=199 | 204 | 304)
+}
+
+/// Appends the head of a final response to `out` (RFC 9112 section 4): always `HTTP/1.1`, whatever the client
+/// speaks.
+///
+/// Date and Server in `fields` win over `date` and `server`. Connection in `fields` is not written: the caller
+/// reads it and chooses `connection`. A Content-Length in `fields` must say what `length` says; with 304 it may say
+/// what GET would have (RFC 9110 section 8.6).
+///
+/// # Errors
+///
+/// [`EncodeError`], `out` being as before: a status outside of 200 to 599, content where the status allows none, a
+/// malformed name or value, or a field that is not the handler's to set (Transfer-Encoding, Trailer, Upgrade).
+///
+/// ```
+/// use ushabti_proto::http1::encode::{BodyLength, ConnectionField, encode_head, http_date};
+///
+/// let mut out = Vec::new();
+/// let fields = [(b"Content-Type".as_slice(), b"text/plain".as_slice())].into_iter();
+/// let date = http_date(784_111_777);
+/// encode_head(&mut out, 200, fields, BodyLength::Known(5), ConnectionField::Omit, &date, None)?;
+/// assert_eq!(
+///     out,
+///     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\
+///       Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+/// );
+/// # Ok::<(), ushabti_proto::http1::encode::EncodeError>(())
+/// ```
+pub fn encode_head<'a>(
+    out: &mut Vec<u8>,
+    status: u16,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    length: BodyLength,
+    connection: ConnectionField,
+    date: &[u8; 29],
+    server: Option<&[u8]>,
+) -> Result<(), EncodeError> {
+    if !(200..=599).contains(&status) {
+        return Err(EncodeError::Status(status));
+    }
+    // 204 must have no Content-Length, not even 0 (RFC 9110 section 8.6).
+    let length = match length {
+        BodyLength::Known(0) | BodyLength::None if body_forbidden(status) => BodyLength::None,
+        _ if body_forbidden(status) => return Err(EncodeError::Content(status)),
+        length => length,
+    };
+    let start = out.len();
+    write_final_head(out, status, fields, length, connection, date, server)
+        .inspect_err(|_| out.truncate(start))
+}
+
+fn write_final_head<'a>(
+    out: &mut Vec<u8>,
+    status: u16,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    length: BodyLength,
+    connection: ConnectionField,
+    date: &[u8; 29],
+    server: Option<&[u8]>,
+) -> Result<(), EncodeError> {
+    write_status_line(out, status);
+    let mut has_date = false;
+    let mut has_server = false;
+    for (name, value) in fields {
+        check_field(name, value)?;
+        match FieldRole::of(name) {
+            FieldRole::Plain => {}
+            FieldRole::Date => has_date = true,
+            FieldRole::Server => has_server = true,
+            FieldRole::Connection => continue,
+            FieldRole::Framing | FieldRole::Upgrade => {
+                return Err(EncodeError::Framing(lossy(name)));
+            }
+            FieldRole::ContentLength => match (parse_content_length(trim_ows(value)), length) {
+                (Ok(said), BodyLength::Known(known)) if said == known => continue,
+                (Ok(_), BodyLength::None) if status == 304 => {}
+                _ => return Err(EncodeError::ContentLength(lossy(value))),
+            },
+        }
+        write_field(out, name, value);
+    }
+    match length {
+        BodyLength::None | BodyLength::UntilClose => {}
+        BodyLength::Known(bytes) => {
+            out.extend_from_slice(b"Content-Length: ");
+            write_decimal(out, bytes);
+            out.extend_from_slice(b"\r\n");
+        }
+        BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+    match connection {
+        ConnectionField::Omit => {}
+        ConnectionField::Close => out.extend_from_slice(b"Connection: close\r\n"),
+        ConnectionField::KeepAlive => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+    }
+    if let Some(server) = server.filter(|_| !has_server) {
+        check_field(b"Server", server)?;
+        write_field(out, b"Server", server);
+    }
+    if !has_date {
+        write_field(out, b"Date", date);
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// Appends an interim response (RFC 9110 section 15.2), or 101 (Switching Protocols), the one in which Connection
+/// and Upgrade are written.
+///
+/// Never send one to an HTTP/1.0 client.
+///
+/// # Errors
+///
+/// [`EncodeError`], `out` being as before: a status outside of 100 to 199, a malformed name or value, or a field of
+/// framing.
+///
+/// ```
+/// let mut out = Vec::new();
+/// ushabti_proto::http1::encode::encode_interim(&mut out, 100, std::iter::empty())?;
+/// assert_eq!(out, b"HTTP/1.1 100 Continue\r\n\r\n");
+/// # Ok::<(), ushabti_proto::http1::encode::EncodeError>(())
+/// ```
+pub fn encode_interim<'a>(
+    out: &mut Vec<u8>,
+    status: u16,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<(), EncodeError> {
+    if !(100..=199).contains(&status) {
+        return Err(EncodeError::Status(status));
+    }
+    let start = out.len();
+    write_interim_head(out, status, fields).inspect_err(|_| out.truncate(start))
+}
+
+fn write_interim_head<'a>(
+    out: &mut Vec<u8>,
+    status: u16,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<(), EncodeError> {
+    write_status_line(out, status);
+    for (name, value) in fields {
+        check_field(name, value)?;
+        match FieldRole::of(name) {
+            FieldRole::Plain | FieldRole::Date | FieldRole::Server => {}
+            FieldRole::Connection | FieldRole::Upgrade if status == 101 => {}
+            _ => return Err(EncodeError::Framing(lossy(name))),
+        }
+        write_field(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// What the encoder must know of a field.
+enum FieldRole {
+    Plain,
+    Date,
+    Server,
+    Connection,
+    ContentLength,
+    Upgrade,
+    /// Would contradict the framing that is really used. Trailer announces what is never sent.
+    Framing,
+}
+
+impl FieldRole {
+    fn of(name: &[u8]) -> Self {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"date") => Self::Date,
+            6 if name.eq_ignore_ascii_case(b"server") => Self::Server,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => Self::Upgrade,
+            7 if name.eq_ignore_ascii_case(b"trailer") => Self::Framing,
+            10 if name.eq_ignore_ascii_case(b"connection") => Self::Connection,
+            14 if name.eq_ignore_ascii_case(b"content-length") => Self::ContentLength,
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => Self::Framing,
+            _ => Self::Plain,
+        }
+    }
+}
+
+fn check_field(name: &[u8], value: &[u8]) -> Result<(), EncodeError> {
+    if !is_token(name) {
+        return Err(EncodeError::Name(lossy(name)));
+    }
+    match forbidden_value_byte(value) {
+        Some(byte) => Err(EncodeError::Value(lossy(name), byte)),
+        None => Ok(()),
+    }
+}
+
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
+}
+
+fn write_status_line(out: &mut Vec<u8>, status: u16) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    write_decimal(out, u64::from(status));
+    // The space stays where the phrase is empty (RFC 9112 section 4).
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_decimal(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// Appends `data` as one chunk (RFC 9112 section 7.1). Empty data appends nothing: a chunk of size 0 would end the
+/// body.
+///
+/// ```
+/// use ushabti_proto::http1::encode::{LAST_CHUNK, encode_chunk};
+///
+/// let mut out = Vec::new();
+/// encode_chunk(&mut out, b"hello, wide world");
+/// encode_chunk(&mut out, b"");
+/// out.extend_from_slice(LAST_CHUNK);
+/// assert_eq!(out, b"11\r\nhello, wide world\r\n0\r\n\r\n");
+/// ```
+pub fn encode_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if data.is_empty() {
+        return;
+    }
+    let digits = data.len().ilog2() / 4;
+    for shift in (0..=digits).rev() {
+        out.push(b"0123456789abcdef"[data.len() >> (shift * 4) & 15]);
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The chunk that ends a chunked body, with an empty trailer section (RFC 9112 section 7.1).
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// The registered phrase of a status (RFC 9110 section 15 and the IANA registry), empty if it has none.
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        102 => "Processing",
+        103 => "Early Hints",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        207 => "Multi-Status",
+        208 => "Already Reported",
+        226 => "IM Used",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        305 => "Use Proxy",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        423 => "Locked",
+        424 => "Failed Dependency",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        506 => "Variant Also Negotiates",
+        507 => "Insufficient Storage",
+        508 => "Loop Detected",
+        510 => "Not Extended",
+        511 => "Network Authentication Required",
+        _ => "",
+    }
+}
+
+/// A moment as Date writes it: IMF-fixdate (RFC 9110 section 5.6.7), which has room for the years up to 9999.
+///
+/// ```
+/// assert_eq!(&ushabti_proto::http1::encode::http_date(784_111_777), b"Sun, 06 Nov 1994 08:49:37 GMT");
+/// ```
+pub fn http_date(unix_seconds: u64) -> [u8; 29] {
+    const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+    const MONTHS: [&[u8; 3]; 12] = [
+        b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
+        b"Dec",
+    ];
+    let days = unix_seconds / 86_400;
+    let second = unix_seconds % 86_400;
+    let (year, month, day) = civil_from_days(days);
+    let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    text[..3].copy_from_slice(DAYS[(days % 7) as usize]);
+    write_two(&mut text, 5, day);
+    text[8..11].copy_from_slice(MONTHS[month as usize - 1]);
+    write_two(&mut text, 12, year / 100 % 100);
+    write_two(&mut text, 14, year % 100);
+    write_two(&mut text, 17, second / 3600);
+    write_two(&mut text, 20, second / 60 % 60);
+    write_two(&mut text, 23, second % 60);
+    text
+}
+
+fn write_two(text: &mut [u8; 29], at: usize, value: u64) {
+    text[at] = b'0' + (value / 10) as u8;
+    text[at + 1] = b'0' + (value % 10) as u8;
+}
+
+/// Year, month and day in the Gregorian calendar, `days` after 1970-01-01.
+///
+/// Counted in years that begin in March, so that the leap day is the last of its year and the months before it have
+/// a regular pattern.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    const DAYS_TO_1970: u64 = 719_468; // from 0000-03-01
+    const DAYS_PER_ERA: u64 = 146_097; // 400 years
+    let days = days + DAYS_TO_1970;
+    let era = days / DAYS_PER_ERA;
+    let day_of_era = days % DAYS_PER_ERA;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}

@@ -1,1 +1,3 @@
 //! The IO thread of ushabti. It knows nothing of Python.
+
+pub mod routes;

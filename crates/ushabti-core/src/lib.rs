@@ -1,3 +1,122 @@
-//! The IO thread of ushabti. It knows nothing of Python.
+//! The IO thread of ushabti: sockets, clocks, routes, limits, and the hand-over of requests to worker threads.
+//!
+//! This crate knows nothing of Python. It names requests and connections, never objects of an interpreter, so its
+//! thread cannot come to wait for one. Workers are whoever calls [`Queue::take`](queue::Queue::take).
+//!
+//! The path of a request is the path through the files: [`listener`] and `accept`, `connection` (with `clock`, [`routes`]),
+//! [`request`], [`queue`]; then, on the worker, [`reply`] and `link`.
 
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+mod accept;
+pub mod access_log;
+mod clock;
+pub mod config;
+mod connection;
+mod io_thread;
+pub mod journal;
+mod link;
+pub mod listener;
+pub mod queue;
+pub mod reply;
+pub mod request;
 pub mod routes;
+mod server;
+pub mod stats;
+
+pub use link::Gone;
+pub use server::{Routing, Shared};
+
+use config::Config;
+use listener::{BindError, Listener};
+use server::Phase;
+
+/// A server: created, bound, started, drained, closed, in this order.
+pub struct Server {
+    shared: Arc<Shared>,
+    /// Bound and not yet started.
+    listeners: Mutex<Vec<Listener>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The process that made this server.
+    process: u32,
+}
+
+impl Server {
+    /// A server that does not listen yet.
+    pub fn new(config: Config, routing: Routing) -> Self {
+        let shared = Arc::new(Shared::new(config, routing));
+        Self { shared, listeners: Mutex::new(Vec::new()), thread: Mutex::new(None), process: std::process::id() }
+    }
+
+    /// What workers and the threads beside them need.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Opens the listening sockets of `address` and returns their addresses as bound. Clients can connect from here
+    /// on, and are served after [`Server::start`].
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`], after which nothing of this address is open.
+    pub fn bind(&self, address: &str) -> Result<Vec<String>, BindError> {
+        let opened = listener::bind(address, self.shared.config.backlog)?;
+        let addresses = opened.iter().map(|listener| listener.address.clone()).collect();
+        self.listeners.lock().extend(opened);
+        Ok(addresses)
+    }
+
+    /// Starts the IO thread.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no thread or no event queue to give.
+    pub fn start(&self) -> io::Result<()> {
+        let listeners = std::mem::take(&mut *self.listeners.lock());
+        *self.thread.lock() = Some(io_thread::spawn(Arc::clone(&self.shared), listeners)?);
+        Ok(())
+    }
+
+    /// Stops accepting, after the backlog was emptied; answers from here on close their connections.
+    pub fn drain(&self) {
+        self.shared.advance(Phase::Draining);
+    }
+
+    /// Waits until every connection has ended after [`Server::drain`]. False: the time was up first.
+    pub fn wait_drained(&self, timeout: Duration) -> bool {
+        self.shared.wait_drained(timeout)
+    }
+
+    /// Ends the IO thread, cuts what is still connected, and lets the workers go when the queue is empty. Requests
+    /// that no worker has taken are dropped; their number is returned. Waits for the IO thread: detach before.
+    pub fn close(&self) -> usize {
+        if std::process::id() != self.process {
+            // A forked child has a copy of this object, and none of its threads to wait for.
+            std::mem::forget(self.thread.lock().take());
+            return 0;
+        }
+        self.shared.advance(Phase::Closed);
+        self.listeners.lock().clear();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            // A panic of the IO thread has been reported by the panic hook.
+            let _ = thread.join();
+        }
+        let left = self.shared.queue.clear();
+        let count = left.len();
+        drop(left);
+        self.shared.queue.close();
+        count
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -168,15 +168,8 @@ impl fmt::Display for RouteTableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Part { pattern, error, .. } => write!(f, "route {pattern}: {error}"),
-            Self::Conflict {
-                first,
-                second,
-                pattern,
-            } => {
-                write!(
-                    f,
-                    "routes {first} and {second} both answer {pattern} for the same method"
-                )
+            Self::Conflict { first, second, pattern } => {
+                write!(f, "routes {first} and {second} both answer {pattern} for the same method")
             }
             Self::Ids => f.write_str("the ids of the routes must count from 0 without gaps"),
             Self::NoParts { id } => write!(f, "route {id} has no parts"),
@@ -260,15 +253,10 @@ impl RouteTable {
         }
         let mask = match &spec.methods {
             None => Methods::ANY,
-            Some(methods) => self
-                .methods
-                .register(methods)
-                .ok_or(RouteTableError::TooMany("methods"))?,
+            Some(methods) => self.methods.register(methods).ok_or(RouteTableError::TooMany("methods"))?,
         };
         let rank = self.routes.len() as u32;
-        let node = self
-            .tree
-            .insert(steps.iter().map(|step| step.test.as_ref()));
+        let node = self.tree.insert(steps.iter().map(|step| step.test.as_ref()));
         if let Err(other) = self.tree.end_route(node, mask, rank) {
             // Sorting mixed the routes: tell them in the order of registration, as ids count.
             let other = self.routes[other as usize].id;
@@ -283,11 +271,7 @@ impl RouteTable {
             self.literal_paths.insert(path.into_boxed_str(), node);
         }
         let names = steps.iter().filter(|step| step.name.is_some()).count();
-        self.routes.push(Route {
-            id: spec.id,
-            steps: steps.into_boxed_slice(),
-            names,
-        });
+        self.routes.push(Route { id: spec.id, steps: steps.into_boxed_slice(), names });
         Ok(())
     }
 
@@ -295,8 +279,7 @@ impl RouteTable {
         if let Some(index) = self.names.iter().position(|known| known == name) {
             return Ok(index as u16);
         }
-        let index = u16::try_from(self.names.len())
-            .map_err(|_| RouteTableError::TooMany("parameter names"))?;
+        let index = u16::try_from(self.names.len()).map_err(|_| RouteTableError::TooMany("parameter names"))?;
         self.names.push(name.to_owned());
         Ok(index)
     }
@@ -310,10 +293,7 @@ impl RouteTable {
         if raw_path.len() <= self.literal_path_bytes_max {
             let node = self.literal_paths.get(raw_path);
             if let Some(rank) = node.and_then(|&node| self.tree.route_at(node, wanted)) {
-                return Found::Route {
-                    id: self.routes[rank as usize].id,
-                    params: Params::default(),
-                };
+                return Found::Route { id: self.routes[rank as usize].id, params: Params::default() };
             }
         }
         let Some(path) = raw_path.strip_prefix('/') else {
@@ -329,28 +309,19 @@ impl RouteTable {
         let outcome = self.tree.search(segments, wanted);
         if let Some(rank) = outcome.best {
             let route = &self.routes[rank as usize];
-            return Found::Route {
-                id: route.id,
-                params: route.params(segments),
-            };
+            return Found::Route { id: route.id, params: route.params(segments) };
         }
         match outcome.allowed {
             0 => Found::NotFound,
-            allowed if method == "OPTIONS" => Found::Options {
-                allow: self.methods.allow_text(allowed),
-            },
-            allowed => Found::MethodNotAllowed {
-                allow: self.methods.allow_text(allowed),
-            },
+            allowed if method == "OPTIONS" => Found::Options { allow: self.methods.allow_text(allowed) },
+            allowed => Found::MethodNotAllowed { allow: self.methods.allow_text(allowed) },
         }
     }
 
     /// The forms of a request target that name no path (RFC 9112 sections 3.2.3 and 3.2.4).
     fn without_path(&self, method: &str, target: &str) -> Found {
         if target == "*" && method == "OPTIONS" {
-            return Found::Options {
-                allow: self.methods.allow_text(self.methods.all()),
-            };
+            return Found::Options { allow: self.methods.allow_text(self.methods.all()) };
         }
         Found::NotFound
     }
@@ -391,9 +362,7 @@ impl RouteTable {
 
 impl fmt::Debug for RouteTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RouteTable")
-            .field("routes", &self.routes.len())
-            .finish_non_exhaustive()
+        f.debug_struct("RouteTable").field("routes", &self.routes.len()).finish_non_exhaustive()
     }
 }
 
@@ -436,29 +405,20 @@ fn rest_len(after: &[RouteStep], segments: &[&str]) -> usize {
     };
     let fits = |start: &usize| {
         let tests = after[..block].iter().filter_map(|step| step.test.as_ref());
-        tests
-            .zip(&segments[*start..])
-            .all(|(test, segment)| test.matches(segment))
+        tests.zip(&segments[*start..]).all(|(test, segment)| test.matches(segment))
     };
-    (1..segments.len())
-        .find(fits)
-        .expect("the search has found this route to match")
+    (1..segments.len()).find(fits).expect("the search has found this route to match")
 }
 
 fn policies_by_id(specs: &[RouteSpec]) -> Result<Vec<Policy>, RouteTableError> {
     let mut policies = vec![None; specs.len()];
     for spec in specs {
-        let place = policies
-            .get_mut(spec.id as usize)
-            .ok_or(RouteTableError::Ids)?;
+        let place = policies.get_mut(spec.id as usize).ok_or(RouteTableError::Ids)?;
         if place.replace(spec.policy.clone()).is_some() {
             return Err(RouteTableError::Ids);
         }
     }
-    policies
-        .into_iter()
-        .collect::<Option<_>>()
-        .ok_or(RouteTableError::Ids)
+    policies.into_iter().collect::<Option<_>>().ok_or(RouteTableError::Ids)
 }
 
 /// The one raw path, free of percent-encoding, that a wholly literal pattern matches.

@@ -59,14 +59,8 @@ pub(crate) const fn is_forbidden_in_value(byte: u8) -> bool {
 pub fn forbidden_value_byte(value: &[u8]) -> Option<u8> {
     // Without an early exit the compiler checks many bytes at once; the search runs only when there is something to
     // find.
-    if value
-        .iter()
-        .fold(false, |found, &byte| found | is_forbidden_in_value(byte))
-    {
-        value
-            .iter()
-            .copied()
-            .find(|&byte| is_forbidden_in_value(byte))
+    if value.iter().fold(false, |found, &byte| found | is_forbidden_in_value(byte)) {
+        value.iter().copied().find(|&byte| is_forbidden_in_value(byte))
     } else {
         None
     }
@@ -98,10 +92,7 @@ pub fn trim_ows(text: &[u8]) -> &[u8] {
 /// assert_eq!(options, [b"close".as_slice(), b"Upgrade"]);
 /// ```
 pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|&byte| byte == b',')
-        .map(trim_ows)
-        .filter(|element| !element.is_empty())
+    value.split(|&byte| byte == b',').map(trim_ows).filter(|element| !element.is_empty())
 }
 
 /// Reads one field line, given without its CRLF: `field-name ":" OWS field-value OWS` (RFC 9112 section 5).
@@ -121,10 +112,7 @@ pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// assert_eq!(parse_field_line(b" folded"), Err(ProtocolError::LineFolding));
 /// ```
 pub fn parse_field_line(line: &[u8]) -> Result<(&[u8], &[u8]), ProtocolError> {
-    let name_end = line
-        .iter()
-        .position(|&byte| !is_token_byte(byte))
-        .ok_or(ProtocolError::FieldWithoutColon)?;
+    let name_end = line.iter().position(|&byte| !is_token_byte(byte)).ok_or(ProtocolError::FieldWithoutColon)?;
     let (name, rest) = line.split_at(name_end);
     match rest[0] {
         b':' if name.is_empty() => return Err(ProtocolError::FieldNameEmpty),
@@ -151,10 +139,7 @@ pub fn parse_field_line(line: &[u8]) -> Result<(&[u8], &[u8]), ProtocolError> {
 ///
 /// A bare LF or bare CR, as soon as it is seen (RFC 9112 section 2.2 lets a server take LF as a line end. Two
 /// parties that differ in this see different requests, so this one does not).
-pub(crate) fn find_line_end(
-    input: &[u8],
-    scanned: &mut usize,
-) -> Result<Option<usize>, ProtocolError> {
+pub(crate) fn find_line_end(input: &[u8], scanned: &mut usize) -> Result<Option<usize>, ProtocolError> {
     let Some(offset) = memchr::memchr2(b'\r', b'\n', &input[*scanned..]) else {
         *scanned = input.len();
         return Ok(None);
@@ -193,10 +178,7 @@ pub(crate) struct Span {
 impl Span {
     /// `start..start + length`; both ends are below the limit of a head, which is at most `u32::MAX`.
     pub(crate) const fn at(start: usize, length: usize) -> Self {
-        Self {
-            start: start as u32,
-            end: (start + length) as u32,
-        }
+        Self { start: start as u32, end: (start + length) as u32 }
     }
 
     pub(crate) fn of(self, bytes: &[u8]) -> &[u8] {
@@ -214,10 +196,7 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(bytes: &'a [u8], spans: &'a [FieldSpan]) -> Self {
-        Self {
-            bytes,
-            spans: spans.iter(),
-        }
+        Self { bytes, spans: spans.iter() }
     }
 }
 

@@ -76,9 +76,7 @@ const URI_BYTES: [u8; 256] = {
 };
 
 fn first_outside(text: &[u8], class: u8) -> Option<u8> {
-    text.iter()
-        .copied()
-        .find(|&byte| URI_BYTES[byte as usize] & class == 0)
+    text.iter().copied().find(|&byte| URI_BYTES[byte as usize] & class == 0)
 }
 
 /// Splits a request target into its parts and checks each (RFC 9112 section 3.2).
@@ -89,19 +87,11 @@ pub(crate) fn split_target(method: &[u8], target: &[u8]) -> Result<TargetParts, 
     match target {
         [b'/', ..] => {
             let (path, query) = split_path(target, 0)?;
-            Ok(TargetParts {
-                form: TargetForm::Origin,
-                authority: None,
-                path,
-                query,
-            })
+            Ok(TargetParts { form: TargetForm::Origin, authority: None, path, query })
         }
-        b"*" if method == b"OPTIONS" => Ok(TargetParts {
-            form: TargetForm::Asterisk,
-            authority: None,
-            path: 0..1,
-            query: None,
-        }),
+        b"*" if method == b"OPTIONS" => {
+            Ok(TargetParts { form: TargetForm::Asterisk, authority: None, path: 0..1, query: None })
+        }
         _ => split_absolute_form(target),
     }
 }
@@ -115,12 +105,7 @@ fn split_authority_form(target: &[u8]) -> Result<TargetParts, ProtocolError> {
     if host.is_empty() || !matches!(port, Some(1..)) {
         return Err(ProtocolError::TargetAuthority);
     }
-    Ok(TargetParts {
-        form: TargetForm::Authority,
-        authority: Some(0..target.len()),
-        path: 0..0,
-        query: None,
-    })
+    Ok(TargetParts { form: TargetForm::Authority, authority: Some(0..target.len()), path: 0..0, query: None })
 }
 
 fn split_absolute_form(target: &[u8]) -> Result<TargetParts, ProtocolError> {
@@ -132,17 +117,10 @@ fn split_absolute_form(target: &[u8]) -> Result<TargetParts, ProtocolError> {
     // 4.2).
     let start = [b"http://".as_slice(), b"https://"]
         .iter()
-        .find(|scheme| {
-            target
-                .get(..scheme.len())
-                .is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
-        })
+        .find(|scheme| target.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme)))
         .map(|scheme| scheme.len())
         .ok_or(ProtocolError::TargetForm)?;
-    let end = target[start..]
-        .iter()
-        .position(|byte| matches!(byte, b'/' | b'?'))
-        .map_or(target.len(), |at| start + at);
+    let end = target[start..].iter().position(|byte| matches!(byte, b'/' | b'?')).map_or(target.len(), |at| start + at);
     let (host, _) = split_host_port(&target[start..end]).ok_or(ProtocolError::TargetAuthority)?;
     // An empty host must be refused (RFC 9110 section 4.2.1). So should user information be (section 4.2.4), and
     // `@` is in no host.
@@ -150,23 +128,12 @@ fn split_absolute_form(target: &[u8]) -> Result<TargetParts, ProtocolError> {
         return Err(ProtocolError::TargetAuthority);
     }
     let (path, query) = split_path(&target[end..], end)?;
-    Ok(TargetParts {
-        form: TargetForm::Absolute,
-        authority: Some(start..end),
-        path,
-        query,
-    })
+    Ok(TargetParts { form: TargetForm::Absolute, authority: Some(start..end), path, query })
 }
 
 /// Path and query of `text`, which begins `offset` bytes into the target.
-fn split_path(
-    text: &[u8],
-    offset: usize,
-) -> Result<(Range<usize>, Option<Range<usize>>), ProtocolError> {
-    let path_end = text
-        .iter()
-        .position(|&byte| URI_BYTES[byte as usize] & IN_PATH == 0)
-        .unwrap_or(text.len());
+fn split_path(text: &[u8], offset: usize) -> Result<(Range<usize>, Option<Range<usize>>), ProtocolError> {
+    let path_end = text.iter().position(|&byte| URI_BYTES[byte as usize] & IN_PATH == 0).unwrap_or(text.len());
     let path = offset..offset + path_end;
     match text.get(path_end) {
         None => Ok((path, None)),
@@ -199,9 +166,7 @@ fn split_host_port(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
     let host_end = if text.starts_with(b"[") {
         text.iter().position(|&byte| byte == b']')? + 1
     } else {
-        text.iter()
-            .position(|&byte| byte == b':')
-            .unwrap_or(text.len())
+        text.iter().position(|&byte| byte == b':').unwrap_or(text.len())
     };
     let (host, rest) = text.split_at(host_end);
     let host_is_valid = match host {
@@ -218,9 +183,7 @@ fn split_host_port(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
 
 /// A port that exists; the grammar sets no bound, TCP does.
 fn parse_port(digits: &[u8]) -> Option<u16> {
-    digits.iter().try_fold(0_u16, |port, &digit| {
-        port.checked_mul(10)?.checked_add(u16::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0_u16, |port, &digit| port.checked_mul(10)?.checked_add(u16::from(digit - b'0')))
 }
 
 /// `reg-name` (RFC 3986 section 3.2.2), which covers IPv4 addresses.
@@ -247,9 +210,8 @@ fn is_ip_literal(literal: &[u8]) -> bool {
                 return false;
             };
             let (version, address) = (&rest[..dot], &rest[dot + 1..]);
-            let is_address_byte = |&byte: &u8| {
-                byte == b':' || (byte != b'%' && URI_BYTES[byte as usize] & IN_REG_NAME != 0)
-            };
+            let is_address_byte =
+                |&byte: &u8| byte == b':' || (byte != b'%' && URI_BYTES[byte as usize] & IN_REG_NAME != 0);
             !version.is_empty()
                 && version.iter().all(u8::is_ascii_hexdigit)
                 && !address.is_empty()
@@ -271,10 +233,9 @@ pub enum UriError {
 impl fmt::Display for UriError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PercentEncoding(at) => write!(
-                f,
-                "the percent sign at byte {at} is not followed by two hexadecimal digits"
-            ),
+            Self::PercentEncoding(at) => {
+                write!(f, "the percent sign at byte {at} is not followed by two hexadecimal digits")
+            }
             Self::NotUtf8 => f.write_str("the decoded text is not UTF-8"),
         }
     }
@@ -300,12 +261,8 @@ impl std::error::Error for UriError {}
 /// ```
 pub fn percent_decode(input: &[u8], plus_is_space: bool) -> Result<Cow<'_, str>, UriError> {
     match decode(input, plus_is_space, Malformed::Refuse)? {
-        Cow::Borrowed(bytes) => std::str::from_utf8(bytes)
-            .map(Cow::Borrowed)
-            .map_err(|_| UriError::NotUtf8),
-        Cow::Owned(bytes) => String::from_utf8(bytes)
-            .map(Cow::Owned)
-            .map_err(|_| UriError::NotUtf8),
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| UriError::NotUtf8),
+        Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| UriError::NotUtf8),
     }
 }
 
@@ -316,11 +273,7 @@ enum Malformed {
     Keep,
 }
 
-fn decode(
-    input: &[u8],
-    plus_is_space: bool,
-    malformed: Malformed,
-) -> Result<Cow<'_, [u8]>, UriError> {
+fn decode(input: &[u8], plus_is_space: bool, malformed: Malformed) -> Result<Cow<'_, [u8]>, UriError> {
     let is_special = |&byte: &u8| byte == b'%' || (plus_is_space && byte == b'+');
     let Some(first) = input.iter().position(is_special) else {
         return Ok(Cow::Borrowed(input));
@@ -361,20 +314,16 @@ fn hex_pair(pair: &[u8]) -> Option<u8> {
 /// assert_eq!(pairs, [("a", "1"), ("b", "x y!"), ("c", ""), ("a", "%zz")].map(|(n, v)| (n.into(), v.into())));
 /// ```
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    query
-        .split('&')
-        .filter(|piece| !piece.is_empty())
-        .map(|piece| {
-            let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-            (decode_form_text(name), decode_form_text(value))
-        })
+    query.split('&').filter(|piece| !piece.is_empty()).map(|piece| {
+        let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+        (decode_form_text(name), decode_form_text(value))
+    })
 }
 
 fn decode_form_text(text: &str) -> Cow<'_, str> {
     match decode(text.as_bytes(), true, Malformed::Keep) {
         Ok(Cow::Owned(bytes)) => Cow::Owned(
-            String::from_utf8(bytes)
-                .unwrap_or_else(|invalid| String::from_utf8_lossy(invalid.as_bytes()).into_owned()),
+            String::from_utf8(bytes).unwrap_or_else(|invalid| String::from_utf8_lossy(invalid.as_bytes()).into_owned()),
         ),
         Ok(Cow::Borrowed(_)) | Err(_) => Cow::Borrowed(text),
     }

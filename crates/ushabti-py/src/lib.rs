@@ -1,6 +1,31 @@
-//! `ushabti._core`: conversions between Python and the core.
+//! `ushabti._core`: conversions between Python and the core, nothing else.
+//!
+//! Every class is frozen; what changes lies behind a lock or an atomic. So the module needs no GIL, and says so.
+
 use pyo3::prelude::*;
+
+mod application;
+mod exceptions;
+mod multidict;
+mod reply;
+mod request;
+mod routes;
+mod server;
+mod worker;
 
 /// The native half of the package.
 #[pymodule(gil_used = false)]
-mod _core {}
+mod _core {
+    #[pymodule_export]
+    use super::application::Application;
+    #[pymodule_export]
+    use super::multidict::MultiDict;
+    #[pymodule_export]
+    use super::request::Request;
+    #[pymodule_export]
+    use super::routes::RouteTable;
+    #[pymodule_export]
+    use super::server::Server;
+    #[pymodule_export]
+    use super::worker::{current, in_forked_child};
+}

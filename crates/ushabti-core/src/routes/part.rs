@@ -104,15 +104,10 @@ impl Part {
         Ok(match texts[..] {
             ["literal", text] => Self::Literal(text.to_owned()),
             ["any"] => Self::Any,
-            ["affix", prefix, suffix] => Self::Affix {
-                prefix: prefix.to_owned(),
-                suffix: suffix.to_owned(),
-            },
+            ["affix", prefix, suffix] => Self::Affix { prefix: prefix.to_owned(), suffix: suffix.to_owned() },
             ["contains", text] => Self::Contains(text.to_owned()),
             ["rest", ""] => Self::Rest { name: None },
-            ["rest", name] => Self::Rest {
-                name: Some(name.to_owned()),
-            },
+            ["rest", name] => Self::Rest { name: Some(name.to_owned()) },
             ["param", name, kind, prefix, suffix] => Self::Param {
                 name: name.to_owned(),
                 kind: ParamKind::from_text(kind).ok_or_else(unknown)?,
@@ -135,12 +130,7 @@ impl Part {
     pub(super) fn rank(&self) -> (u8, Reverse<usize>, u8) {
         match self {
             Self::Literal(_) => (0, Reverse(0), 0),
-            Self::Param {
-                kind,
-                prefix,
-                suffix,
-                ..
-            } => {
+            Self::Param { kind, prefix, suffix, .. } => {
                 let fixed = Reverse(prefix.len() + suffix.len());
                 match kind {
                     // First, or an expression beside `int` or `slug` for a few of their values would never be reached.
@@ -175,31 +165,20 @@ impl ParamKind {
 
 /// Compares two patterns part by part from the left; `Less` is the more specific one.
 pub(super) fn compare_specificity(a: &[Part], b: &[Part]) -> Ordering {
-    let by_part = a
-        .iter()
-        .zip(b)
-        .map(|(a, b)| a.rank().cmp(&b.rank()))
-        .find(|order| order.is_ne());
+    let by_part = a.iter().zip(b).map(|(a, b)| a.rank().cmp(&b.rank())).find(|order| order.is_ne());
     by_part.unwrap_or_else(|| b.len().cmp(&a.len()))
 }
 
 /// The pattern as it may have been written, for messages.
 pub(super) fn pattern_text(parts: &[Part]) -> String {
-    parts
-        .iter()
-        .fold(String::new(), |text, part| format!("{text}/{part}"))
+    parts.iter().fold(String::new(), |text, part| format!("{text}/{part}"))
 }
 
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Literal(text) => f.write_str(text),
-            Self::Param {
-                name,
-                kind,
-                prefix,
-                suffix,
-            } => {
+            Self::Param { name, kind, prefix, suffix } => {
                 let kind = match kind {
                     ParamKind::Text => "",
                     ParamKind::Slug => ":slug",

@@ -37,10 +37,7 @@ impl<'a> SplitPath<'a> {
             return Ok(Self::Plain(path));
         }
         // Each by itself and after the split: an encoded slash must not become a separator.
-        path.split('/')
-            .map(decode_segment)
-            .collect::<Result<_, _>>()
-            .map(Self::Decoded)
+        path.split('/').map(decode_segment).collect::<Result<_, _>>().map(Self::Decoded)
     }
 
     /// Calls `f` with the segments.
@@ -73,36 +70,21 @@ fn decode_segment(segment: &str) -> Result<Cow<'_, str>, &'static str> {
     let mut bytes = Vec::with_capacity(segment.len());
     bytes.extend_from_slice(first.as_bytes());
     for piece in pieces {
-        let digits = piece
-            .get(..2)
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let digits = piece.get(..2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(
-            byte.ok_or(
-                "the path has a percent sign that is not followed by two hexadecimal digits",
-            )?,
-        );
+        bytes.push(byte.ok_or("the path has a percent sign that is not followed by two hexadecimal digits")?);
         bytes.extend_from_slice(&piece.as_bytes()[2..]);
     }
-    String::from_utf8(bytes)
-        .map(Cow::Owned)
-        .map_err(|_| "the decoded path is not valid UTF-8")
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| "the decoded path is not valid UTF-8")
 }
 
 /// A part that stands for one segment, compiled.
 #[derive(Clone, Debug)]
 pub(super) enum SegmentTest {
     Literal(Box<str>),
-    Param {
-        form: Form,
-        prefix: Box<str>,
-        suffix: Box<str>,
-    },
+    Param { form: Form, prefix: Box<str>, suffix: Box<str> },
     Any,
-    Affix {
-        prefix: Box<str>,
-        suffix: Box<str>,
-    },
+    Affix { prefix: Box<str>, suffix: Box<str> },
     Contains(Box<str>),
 }
 
@@ -122,21 +104,15 @@ impl SegmentTest {
     pub(super) fn compile(part: &Part) -> Result<Option<Self>, PartError> {
         Ok(Some(match part {
             Part::Literal(text) => Self::Literal(text.as_str().into()),
-            Part::Param {
-                name,
-                kind,
-                prefix,
-                suffix,
-            } => Self::Param {
+            Part::Param { name, kind, prefix, suffix } => Self::Param {
                 form: Form::compile(name, kind)?,
                 prefix: prefix.as_str().into(),
                 suffix: suffix.as_str().into(),
             },
             Part::Any => Self::Any,
-            Part::Affix { prefix, suffix } => Self::Affix {
-                prefix: prefix.as_str().into(),
-                suffix: suffix.as_str().into(),
-            },
+            Part::Affix { prefix, suffix } => {
+                Self::Affix { prefix: prefix.as_str().into(), suffix: suffix.as_str().into() }
+            }
             Part::Contains(text) => Self::Contains(text.as_str().into()),
             Part::Rest { .. } => return Ok(None),
         }))
@@ -145,12 +121,9 @@ impl SegmentTest {
     pub(super) fn matches(&self, segment: &str) -> bool {
         match self {
             Self::Literal(text) => **text == *segment,
-            Self::Param {
-                form,
-                prefix,
-                suffix,
-            } => between(segment, prefix, suffix)
-                .is_some_and(|text| !text.is_empty() && form.matches(text)),
+            Self::Param { form, prefix, suffix } => {
+                between(segment, prefix, suffix).is_some_and(|text| !text.is_empty() && form.matches(text))
+            }
             Self::Any => true,
             Self::Affix { prefix, suffix } => between(segment, prefix, suffix).is_some(),
             Self::Contains(text) => segment.contains(&**text),
@@ -160,11 +133,7 @@ impl SegmentTest {
     /// The value of a segment that this test matches. Only parameters have names, so only they are asked.
     pub(super) fn value(&self, segment: &str) -> ParamValue {
         match self {
-            Self::Param {
-                form,
-                prefix,
-                suffix,
-            } => between(segment, prefix, suffix)
+            Self::Param { form, prefix, suffix } => between(segment, prefix, suffix)
                 .and_then(|text| form.value(text))
                 .expect("a segment is converted only after it has matched"),
             _ => ParamValue::Text(segment.to_owned()),
@@ -176,25 +145,13 @@ impl SegmentTest {
         match (self, other) {
             (Self::Literal(a), Self::Literal(b)) | (Self::Contains(a), Self::Contains(b)) => a == b,
             (
-                Self::Param {
-                    form,
-                    prefix,
-                    suffix,
-                },
-                Self::Param {
-                    form: other_form,
-                    prefix: other_prefix,
-                    suffix: other_suffix,
-                },
+                Self::Param { form, prefix, suffix },
+                Self::Param { form: other_form, prefix: other_prefix, suffix: other_suffix },
             ) => prefix == other_prefix && suffix == other_suffix && form.is_same(other_form),
             (Self::Any, Self::Any) => true,
-            (
-                Self::Affix { prefix, suffix },
-                Self::Affix {
-                    prefix: other_prefix,
-                    suffix: other_suffix,
-                },
-            ) => prefix == other_prefix && suffix == other_suffix,
+            (Self::Affix { prefix, suffix }, Self::Affix { prefix: other_prefix, suffix: other_suffix }) => {
+                prefix == other_prefix && suffix == other_suffix
+            }
             _ => false,
         }
     }
@@ -209,10 +166,8 @@ impl Form {
             ParamKind::Float => Self::Float,
             ParamKind::Uuid => Self::Uuid,
             ParamKind::Pattern(regex) => {
-                let explain = |error: regex::Error| PartError::Regex {
-                    name: name.to_owned(),
-                    reason: error.to_string(),
-                };
+                let explain =
+                    |error: regex::Error| PartError::Regex { name: name.to_owned(), reason: error.to_string() };
                 // By itself first: `a)|(b` would compile between the brackets below, and mean something else.
                 Regex::new(regex).map_err(explain)?;
                 Self::Pattern(Regex::new(&format!(r"\A(?:{regex})\z")).map_err(explain)?)
@@ -223,9 +178,7 @@ impl Form {
     fn matches(&self, text: &str) -> bool {
         match self {
             Self::Text => true,
-            Self::Slug => text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'),
+            Self::Slug => text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'),
             Self::Int => parse_int(text).is_some(),
             Self::Float => parse_float(text).is_some(),
             Self::Uuid => parse_uuid(text).is_some(),
@@ -273,9 +226,7 @@ fn parse_float(text: &str) -> Option<f64> {
         None => is_digits(unsigned),
     };
     // Four hundred digits are read as infinity.
-    is_decimal
-        .then(|| text.parse().ok())?
-        .filter(|value: &f64| value.is_finite())
+    is_decimal.then(|| text.parse().ok())?.filter(|value: &f64| value.is_finite())
 }
 
 /// Reads the hyphenated form, 8-4-4-4-12 hexadecimal digits (RFC 9562 section 4).
@@ -283,13 +234,9 @@ fn parse_uuid(text: &str) -> Option<u128> {
     if text.len() != 36 {
         return None;
     }
-    text.bytes()
-        .enumerate()
-        .try_fold(0, |value: u128, (at, byte)| match (at, byte) {
-            (8 | 13 | 18 | 23, b'-') => Some(value),
-            (8 | 13 | 18 | 23, _) => None,
-            _ => char::from(byte)
-                .to_digit(16)
-                .map(|digit| value << 4 | u128::from(digit)),
-        })
+    text.bytes().enumerate().try_fold(0, |value: u128, (at, byte)| match (at, byte) {
+        (8 | 13 | 18 | 23, b'-') => Some(value),
+        (8 | 13 | 18 | 23, _) => None,
+        _ => char::from(byte).to_digit(16).map(|digit| value << 4 | u128::from(digit)),
+    })
 }

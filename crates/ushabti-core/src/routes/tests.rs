@@ -14,10 +14,7 @@ fn specs(lines: &[&str]) -> Vec<RouteSpec> {
             id: id as u32,
             methods: (methods != "*").then(|| methods.split(',').map(str::to_owned).collect()),
             parts: pattern[1..].split('/').map(part).collect(),
-            policy: Policy {
-                body_bytes_max: None,
-                access_log: true,
-            },
+            policy: Policy { body_bytes_max: None, access_log: true },
         }
     };
     lines.iter().enumerate().map(spec).collect()
@@ -30,30 +27,17 @@ fn part(text: &str) -> Part {
         let (inside, suffix) = rest.rsplit_once('}').expect("a closing brace");
         let (name, kind) = inside.split_once(':').unwrap_or((inside, "text"));
         if kind == "path" {
-            return Part::Rest {
-                name: Some(owned(name)),
-            };
+            return Part::Rest { name: Some(owned(name)) };
         }
-        let regex = kind
-            .strip_prefix("re(")
-            .map(|rest| format!("re:{}", &rest[..rest.len() - 1]));
-        return Part::from_texts(&[
-            "param",
-            name,
-            regex.as_deref().unwrap_or(kind),
-            prefix,
-            suffix,
-        ])
-        .expect("a known kind");
+        let regex = kind.strip_prefix("re(").map(|rest| format!("re:{}", &rest[..rest.len() - 1]));
+        return Part::from_texts(&["param", name, regex.as_deref().unwrap_or(kind), prefix, suffix])
+            .expect("a known kind");
     }
     match text.split('*').collect::<Vec<_>>()[..] {
         ["", ""] => Part::Any,
         ["", "", ""] => Part::Rest { name: None },
         ["", middle, ""] => Part::Contains(owned(middle)),
-        [prefix, suffix] => Part::Affix {
-            prefix: owned(prefix),
-            suffix: owned(suffix),
-        },
+        [prefix, suffix] => Part::Affix { prefix: owned(prefix), suffix: owned(suffix) },
         _ => Part::Literal(owned(text)),
     }
 }
@@ -81,11 +65,7 @@ fn assert_found(lines: &[&str], cases: &[(&str, &str)]) {
     let table = table(lines);
     for (request, expected) in cases {
         let (method, path) = request.split_once(' ').unwrap_or(("GET", request));
-        assert_eq!(
-            found(&table, method, path),
-            *expected,
-            "{request} with {lines:?}"
-        );
+        assert_eq!(found(&table, method, path), *expected, "{request} with {lines:?}");
     }
 }
 
@@ -149,10 +129,7 @@ fn parameters_are_converted() {
             ("/f/inf", "404"),
             ("/f/nan", "404"),
             ("/f/1.2.3", "404"),
-            (
-                "/u/00112233-4455-6677-8899-aabbCCDDEEFF",
-                "4 x=00112233445566778899aabbccddeeff",
-            ),
+            ("/u/00112233-4455-6677-8899-aabbCCDDEEFF", "4 x=00112233445566778899aabbccddeeff"),
             ("/u/00112233445566778899aabbccddeeff", "404"),
             ("/u/00112233-4455-6677-8899-aabbccddeefg", "404"),
             ("/u/00112233-44556-677-8899-aabbccddeeff", "404"),
@@ -189,13 +166,7 @@ fn fixed_text_surrounds_a_parameter() {
 #[test]
 fn stars_match_within_one_segment() {
     assert_found(
-        &[
-            "GET /any/*",
-            "GET /*.js",
-            "GET /page_*",
-            "GET /pre*suf",
-            "GET /*mid*",
-        ],
+        &["GET /any/*", "GET /*.js", "GET /page_*", "GET /pre*suf", "GET /*mid*"],
         &[
             ("/any/", "0"),
             ("/any/x", "0"),
@@ -214,10 +185,7 @@ fn stars_match_within_one_segment() {
         ],
     );
     // Start and end may not share characters.
-    assert_found(
-        &["GET /aa*aa"],
-        &[("/aaa", "404"), ("/aaaa", "0"), ("/aa", "404")],
-    );
+    assert_found(&["GET /aa*aa"], &[("/aaa", "404"), ("/aaaa", "0"), ("/aa", "404")]);
 }
 
 #[test]
@@ -243,24 +211,14 @@ fn double_star_takes_one_or_more_segments() {
         ],
     );
     assert_found(&["GET /**"], &[("/", "0"), ("/a", "0"), ("//", "0")]);
-    assert_found(
-        &["GET /**/**"],
-        &[("/", "404"), ("/a/b", "0"), ("/a/b/c", "0")],
-    );
-    assert_found(
-        &["GET /**/*"],
-        &[("/a", "404"), ("/a/", "0"), ("/a/b/c", "0")],
-    );
+    assert_found(&["GET /**/**"], &[("/", "404"), ("/a/b", "0"), ("/a/b/c", "0")]);
+    assert_found(&["GET /**/*"], &[("/a", "404"), ("/a/", "0"), ("/a/b/c", "0")]);
 }
 
 #[test]
 fn the_leftmost_rest_takes_as_little_as_it_can() {
     assert_found(
-        &[
-            "GET /{a:path}/x/{b:path}",
-            "GET /e/{a:path}/{b:path}",
-            "GET /w/{a:path}/{n:int}",
-        ],
+        &["GET /{a:path}/x/{b:path}", "GET /e/{a:path}/{b:path}", "GET /w/{a:path}/{n:int}"],
         &[
             ("/1/x/2", "0 a=\"1\" b=\"2\""),
             ("/x/x/x", "0 a=\"x\" b=\"x\""),
@@ -289,31 +247,18 @@ fn the_most_specific_route_wins_in_any_order_of_registration() {
     for first in 0..ladder.len() {
         let mut lines = ladder[first..].to_vec();
         let ahead = table(&lines).find("GET", "/p/1.0");
-        assert!(
-            matches!(ahead, Found::Route { id: 0, .. }),
-            "{lines:?}: {ahead:?}"
-        );
+        assert!(matches!(ahead, Found::Route { id: 0, .. }), "{lines:?}: {ahead:?}");
         lines.reverse();
         let last = lines.len() as u32 - 1;
         let behind = table(&lines).find("GET", "/p/1.0");
-        assert!(
-            matches!(behind, Found::Route { id, .. } if id == last),
-            "{lines:?}: {behind:?}"
-        );
+        assert!(matches!(behind, Found::Route { id, .. } if id == last), "{lines:?}: {behind:?}");
     }
 }
 
 #[test]
 fn an_earlier_part_decides_before_a_later_one() {
     assert_found(
-        &[
-            "GET /{x}/b",
-            "GET /a/{x}",
-            "GET /**",
-            "GET /a/**",
-            "GET /**/b/**",
-            "GET /**/{x}/**",
-        ],
+        &["GET /{x}/b", "GET /a/{x}", "GET /**", "GET /a/**", "GET /**/b/**", "GET /**/{x}/**"],
         &[
             ("/a/b", "1 x=\"b\""),
             ("/a/b/c", "3"),
@@ -329,37 +274,21 @@ fn an_earlier_part_decides_before_a_later_one() {
 fn a_dead_end_falls_back_to_a_less_specific_branch() {
     assert_found(
         &["GET /a/b/c", "GET /a/{x}/d", "GET /{x:path}/e"],
-        &[
-            ("/a/b/c", "0"),
-            ("/a/b/d", "1 x=\"b\""),
-            ("/a/b/e", "2 x=\"a/b\""),
-            ("/a/b/f", "404"),
-        ],
+        &[("/a/b/c", "0"), ("/a/b/d", "1 x=\"b\""), ("/a/b/e", "2 x=\"a/b\""), ("/a/b/f", "404")],
     );
 }
 
 #[test]
 fn a_route_counts_only_if_it_has_the_method() {
     assert_found(
-        &[
-            "GET /users/me",
-            "POST,PUT /users/{id}",
-            "* /any",
-            "PURGE /users/**",
-        ],
+        &["GET /users/me", "POST,PUT /users/{id}", "* /any", "PURGE /users/**"],
         &[
             ("GET /users/me", "0"),
             ("HEAD /users/me", "0"),
             ("POST /users/me", "1 id=\"me\""),
             ("PURGE /users/me", "3"),
-            (
-                "DELETE /users/me",
-                "405 GET, HEAD, POST, PUT, OPTIONS, PURGE",
-            ),
-            (
-                "OPTIONS /users/me",
-                "options GET, HEAD, POST, PUT, OPTIONS, PURGE",
-            ),
+            ("DELETE /users/me", "405 GET, HEAD, POST, PUT, OPTIONS, PURGE"),
+            ("OPTIONS /users/me", "options GET, HEAD, POST, PUT, OPTIONS, PURGE"),
             ("GET /users/7", "405 POST, PUT, OPTIONS, PURGE"),
             ("get /users/me", "405 GET, HEAD, POST, PUT, OPTIONS, PURGE"),
             ("DELETE /nobody", "404"),
@@ -373,14 +302,7 @@ fn a_route_counts_only_if_it_has_the_method() {
 #[test]
 fn a_registered_head_or_options_wins_over_the_automatic_one() {
     assert_found(
-        &[
-            "GET /a",
-            "HEAD /a",
-            "OPTIONS /a",
-            "GET /b",
-            "OPTIONS /**",
-            "HEAD /c",
-        ],
+        &["GET /a", "HEAD /a", "OPTIONS /a", "GET /b", "OPTIONS /**", "HEAD /c"],
         &[
             ("HEAD /a", "1"),
             ("OPTIONS /a", "2"),
@@ -395,13 +317,7 @@ fn a_registered_head_or_options_wins_over_the_automatic_one() {
 fn the_asterisk_form_is_answered_with_every_method() {
     assert_found(
         &["GET /a", "PURGE /b"],
-        &[
-            (
-                "OPTIONS *",
-                "options GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE",
-            ),
-            ("GET *", "404"),
-        ],
+        &[("OPTIONS *", "options GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE"), ("GET *", "404")],
     );
 }
 
@@ -432,17 +348,7 @@ fn encoded_paths_mean_the_same_and_keep_their_slashes() {
 #[test]
 fn a_path_that_cannot_be_decoded_is_refused_whatever_the_routes() {
     for lines in [&["GET /**"][..], &["GET /a"]] {
-        for path in [
-            "/%",
-            "/%4",
-            "/%zz",
-            "/%+1",
-            "/%C3",
-            "/%FF/a",
-            "/a/%E2%82",
-            "/%C3/%A9",
-            "/%é1",
-        ] {
+        for path in ["/%", "/%4", "/%zz", "/%+1", "/%C3", "/%FF/a", "/a/%E2%82", "/%C3/%A9", "/%é1"] {
             assert_eq!(found(&table(lines), "GET", path), "400", "{path}");
         }
     }
@@ -463,14 +369,7 @@ fn equal_patterns_with_a_common_method_are_refused() {
         (&["GET /a", "GET /a/"], false),
     ] {
         let built = RouteTable::build(specs(lines));
-        let conflict = matches!(
-            built,
-            Err(RouteTableError::Conflict {
-                first: 0,
-                second: 1,
-                ..
-            })
-        );
+        let conflict = matches!(built, Err(RouteTableError::Conflict { first: 0, second: 1, .. }));
         assert_eq!(conflict, conflicts, "{lines:?}: {built:?}");
     }
 }
@@ -479,11 +378,7 @@ fn equal_patterns_with_a_common_method_are_refused() {
 fn each_route_names_its_own_parameters() {
     assert_found(
         &["GET /{id}/x", "POST /{name}/x", "GET /{who}/y"],
-        &[
-            ("GET /7/x", "0 id=\"7\""),
-            ("POST /7/x", "1 name=\"7\""),
-            ("GET /7/y", "2 who=\"7\""),
-        ],
+        &[("GET /7/x", "0 id=\"7\""), ("POST /7/x", "1 name=\"7\""), ("GET /7/y", "2 who=\"7\"")],
     );
 }
 
@@ -493,10 +388,7 @@ fn equal_ranks_go_by_registration() {
         &["GET /{x:re([a-m]+)}", "GET /{x:re([h-z]+)}"],
         &[("/az", "404"), ("/kk", "0 x=\"kk\""), ("/z", "1 x=\"z\"")],
     );
-    assert_found(
-        &["GET /{x:re([h-z]+)}", "GET /{x:re([a-m]+)}"],
-        &[("/kk", "0 x=\"kk\"")],
-    );
+    assert_found(&["GET /{x:re([h-z]+)}", "GET /{x:re([a-m]+)}"], &[("/kk", "0 x=\"kk\"")]);
 }
 
 #[test]
@@ -510,39 +402,24 @@ fn a_bad_expression_names_route_and_parameter() {
             suffix: String::new(),
         };
         let error = RouteTable::build(specs).expect_err("refused").to_string();
-        assert!(
-            error.contains("/x/{y:re(") && error.contains("\"y\""),
-            "{error}"
-        );
+        assert!(error.contains("/x/{y:re(") && error.contains("\"y\""), "{error}");
     }
 }
 
 #[test]
 fn ids_are_checked_and_policies_found_by_them() {
     let mut lines = specs(&["GET /{x}", "GET /a"]);
-    lines[1].policy = Policy {
-        body_bytes_max: Some(5),
-        access_log: false,
-    };
+    lines[1].policy = Policy { body_bytes_max: Some(5), access_log: false };
     let table = RouteTable::build(lines.clone()).expect("two routes");
     assert_eq!(table.policy(1).body_bytes_max, Some(5));
     assert!(table.policy(0).access_log);
     lines[1].id = 0;
-    assert_eq!(
-        RouteTable::build(lines.clone()).expect_err("twice"),
-        RouteTableError::Ids
-    );
+    assert_eq!(RouteTable::build(lines.clone()).expect_err("twice"), RouteTableError::Ids);
     lines[1].id = 2;
-    assert_eq!(
-        RouteTable::build(lines.clone()).expect_err("a gap"),
-        RouteTableError::Ids
-    );
+    assert_eq!(RouteTable::build(lines.clone()).expect_err("a gap"), RouteTableError::Ids);
     lines[1].id = 1;
     lines[0].parts.clear();
-    assert_eq!(
-        RouteTable::build(lines).expect_err("no parts"),
-        RouteTableError::NoParts { id: 0 }
-    );
+    assert_eq!(RouteTable::build(lines).expect_err("no parts"), RouteTableError::NoParts { id: 0 });
 }
 
 #[test]
@@ -566,16 +443,8 @@ fn parts_are_read_from_plain_texts() {
     let read = |texts: &[&str]| Part::from_texts(texts);
     assert_eq!(read(&["any"]), Ok(Part::Any));
     assert_eq!(read(&["contains", "x"]), Ok(Part::Contains("x".to_owned())));
-    assert_eq!(
-        read(&["param", "x", "re:a:b", "", ""]),
-        Ok(part("{x:re(a:b)}"))
-    );
-    for wrong in [
-        &[][..],
-        &["any", ""],
-        &["param", "x", "bool", "", ""],
-        &["what"],
-    ] {
+    assert_eq!(read(&["param", "x", "re:a:b", "", ""]), Ok(part("{x:re(a:b)}")));
+    for wrong in [&[][..], &["any", ""], &["param", "x", "bool", "", ""], &["what"]] {
         assert!(read(wrong).is_err(), "{wrong:?}");
     }
 }
@@ -597,10 +466,7 @@ fn hostile_paths_cost_at_most_nodes_times_segments() {
     for segments in [10, 100, 1_000, 10_000] {
         let path = "/a".repeat(segments);
         let taken = steps(&table, &path);
-        assert!(
-            taken <= nodes * segments,
-            "{taken} steps for {segments} segments"
-        );
+        assert!(taken <= nodes * segments, "{taken} steps for {segments} segments");
         assert_eq!(found(&table, "GET", &path), "404");
     }
     assert!(found(&table, "GET", &format!("{}/end", "/a".repeat(1_000))).starts_with('0'));
@@ -608,9 +474,7 @@ fn hostile_paths_cost_at_most_nodes_times_segments() {
 
 #[test]
 fn a_thousand_literals_cost_no_more_than_one() {
-    let lines: Vec<_> = (0..1_000)
-        .map(|index| format!("GET /**/n{index}/**"))
-        .collect();
+    let lines: Vec<_> = (0..1_000).map(|index| format!("GET /**/n{index}/**")).collect();
     let lines: Vec<_> = lines.iter().map(String::as_str).collect();
     let table = table(&lines);
     let taken = steps(&table, &"/x".repeat(1_000));
@@ -628,9 +492,7 @@ fn what_stands_behind_the_only_rest_is_tested_at_the_end_of_the_path_only() {
 fn routes_without_parameters_need_no_memory() {
     let table = table(&["GET /a/b", "GET /a/*", "GET /files/**", "GET /n/{n:int}"]);
     for path in ["/a/b", "/a/c", "/files/x/y/z"] {
-        let Found::Route { params, .. } = table.find("GET", path) else {
-            panic!("{path} has a route")
-        };
+        let Found::Route { params, .. } = table.find("GET", path) else { panic!("{path} has a route") };
         assert_eq!(params.0.capacity(), 0);
     }
 }

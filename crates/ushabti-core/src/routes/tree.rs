@@ -34,9 +34,7 @@ impl Methods {
     pub(super) fn new() -> Self {
         // The order of the bits, and of Allow fields.
         let names = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-        Self {
-            names: names.map(str::to_owned).to_vec(),
-        }
+        Self { names: names.map(str::to_owned).to_vec() }
     }
 
     /// The set of these methods, or `None` if there are no bits left.
@@ -60,10 +58,7 @@ impl Methods {
         let bit = self.names.iter().position(|name| name == method);
         let own = bit.map_or(Self::UNKNOWN, |bit| 1 << bit);
         // What answers GET answers HEAD (RFC 9110 section 9.3.2).
-        Wanted {
-            own,
-            fallback: if own == Self::HEAD { Self::GET } else { 0 },
-        }
+        Wanted { own, fallback: if own == Self::HEAD { Self::GET } else { 0 } }
     }
 
     /// The set of all methods that some route names.
@@ -73,19 +68,9 @@ impl Methods {
 
     /// The value of an Allow field: these methods, and those that are answered without a route.
     pub(super) fn allow_text(&self, set: MethodSet) -> String {
-        let implied = if set & Self::GET == 0 {
-            Self::OPTIONS
-        } else {
-            Self::OPTIONS | Self::HEAD
-        };
-        let bits = self
-            .names
-            .iter()
-            .enumerate()
-            .filter(|(bit, _)| (set | implied) >> bit & 1 == 1);
-        bits.map(|(_, name)| name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
+        let implied = if set & Self::GET == 0 { Self::OPTIONS } else { Self::OPTIONS | Self::HEAD };
+        let bits = self.names.iter().enumerate().filter(|(bit, _)| (set | implied) >> bit & 1 == 1);
+        bits.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -121,18 +106,13 @@ pub(super) struct Outcome {
 
 impl Tree {
     pub(super) fn new() -> Self {
-        Self {
-            nodes: vec![Node::new()],
-        }
+        Self { nodes: vec![Node::new()] }
     }
 
     /// Adds the nodes of a pattern, `None` being a `Rest`, and returns the last one.
     ///
     /// Patterns must come most specific first.
-    pub(super) fn insert<'a>(
-        &mut self,
-        tests: impl Iterator<Item = Option<&'a SegmentTest>>,
-    ) -> u32 {
+    pub(super) fn insert<'a>(&mut self, tests: impl Iterator<Item = Option<&'a SegmentTest>>) -> u32 {
         tests.fold(0, |node, test| {
             let next = self.nodes.len() as u32;
             let child = self.nodes[node as usize].child(test, next);
@@ -144,12 +124,7 @@ impl Tree {
     }
 
     /// Lets the route of this rank end at a node, or returns the rank of one that has a method in common with it.
-    pub(super) fn end_route(
-        &mut self,
-        node: u32,
-        methods: MethodSet,
-        rank: u32,
-    ) -> Result<(), u32> {
+    pub(super) fn end_route(&mut self, node: u32, methods: MethodSet, rank: u32) -> Result<(), u32> {
         let ends = &mut self.nodes[node as usize].ends;
         if let Some(&(_, other)) = ends.iter().find(|(others, _)| others & methods != 0) {
             return Err(other);
@@ -164,30 +139,17 @@ impl Tree {
         for index in (0..self.nodes.len()).rev() {
             let node = &self.nodes[index];
             let segment = |&child: &u32| (child, false);
-            let children = node
-                .literals
-                .iter()
-                .map(|(_, child)| child)
-                .chain(node.tests.iter().map(|(_, child)| child));
-            let children = children
-                .map(segment)
-                .chain(node.rest.iter().map(|&child| (child, true)));
+            let children =
+                node.literals.iter().map(|(_, child)| child).chain(node.tests.iter().map(|(_, child)| child));
+            let children = children.map(segment).chain(node.rest.iter().map(|&child| (child, true)));
             let own = node.ends.iter().map(|&(_, rank)| rank).min();
             let mut best = own.unwrap_or(u32::MAX);
-            let (mut shallow, mut deep) = if own.is_some() {
-                (0, 0)
-            } else {
-                (UNBOUNDED, 0)
-            };
+            let (mut shallow, mut deep) = if own.is_some() { (0, 0) } else { (UNBOUNDED, 0) };
             for (child, is_rest) in children {
                 let child = &self.nodes[child as usize];
                 best = best.min(child.best);
                 shallow = shallow.min(child.depth.start().saturating_add(1));
-                deep = if is_rest {
-                    UNBOUNDED
-                } else {
-                    deep.max(child.depth.end().saturating_add(1))
-                };
+                deep = if is_rest { UNBOUNDED } else { deep.max(child.depth.end().saturating_add(1)) };
             }
             let node = &mut self.nodes[index];
             node.best = best;
@@ -208,12 +170,7 @@ impl Tree {
             #[cfg(test)]
             steps: 0,
         };
-        let mut search = Search {
-            nodes: &self.nodes,
-            segments,
-            wanted,
-            outcome,
-        };
+        let mut search = Search { nodes: &self.nodes, segments, wanted, outcome };
         if self.nodes[0].depth.contains(&segments.len()) {
             search.visit(0, &Positions::Span(0, 0));
         }
@@ -223,29 +180,20 @@ impl Tree {
 
 impl Node {
     fn new() -> Self {
-        Self {
-            literals: Vec::new(),
-            tests: Vec::new(),
-            rest: None,
-            ends: Vec::new(),
-            best: u32::MAX,
-            depth: 0..=0,
-        }
+        Self { literals: Vec::new(), tests: Vec::new(), rest: None, ends: Vec::new(), best: u32::MAX, depth: 0..=0 }
     }
 
     /// The child behind a part; `next` becomes it if there is none.
     fn child(&mut self, test: Option<&SegmentTest>, next: u32) -> u32 {
         match test {
             None => *self.rest.get_or_insert(next),
-            Some(SegmentTest::Literal(name)) => {
-                match self.literals.binary_search_by(|(known, _)| known.cmp(name)) {
-                    Ok(at) => self.literals[at].1,
-                    Err(at) => {
-                        self.literals.insert(at, (name.clone(), next));
-                        next
-                    }
+            Some(SegmentTest::Literal(name)) => match self.literals.binary_search_by(|(known, _)| known.cmp(name)) {
+                Ok(at) => self.literals[at].1,
+                Err(at) => {
+                    self.literals.insert(at, (name.clone(), next));
+                    next
                 }
-            }
+            },
             Some(test) => {
                 if let Some((_, child)) = self.tests.iter().find(|(known, _)| known.is_same(test)) {
                     return *child;
@@ -257,20 +205,12 @@ impl Node {
     }
 
     fn literal(&self, text: &str) -> Option<u32> {
-        let at = self
-            .literals
-            .binary_search_by(|(known, _)| (**known).cmp(text))
-            .ok()?;
+        let at = self.literals.binary_search_by(|(known, _)| (**known).cmp(text)).ok()?;
         Some(self.literals[at].1)
     }
 
     fn route(&self, wanted: Wanted) -> Option<u32> {
-        let with = |set: MethodSet| {
-            self.ends
-                .iter()
-                .find(|(methods, _)| methods & set != 0)
-                .map(|&(_, rank)| rank)
-        };
+        let with = |set: MethodSet| self.ends.iter().find(|(methods, _)| methods & set != 0).map(|&(_, rank)| rank);
         with(wanted.own).or_else(|| with(wanted.fallback))
     }
 }
@@ -301,9 +241,7 @@ impl Positions {
     /// Those within `window`, without looking at the others.
     fn within(&self, window: &Range<usize>) -> impl Iterator<Item = usize> {
         let (span, list) = match self {
-            Self::Span(first, last) => {
-                (window.start.max(*first)..window.end.min(last + 1), &[][..])
-            }
+            Self::Span(first, last) => (window.start.max(*first)..window.end.min(last + 1), &[][..]),
             Self::List(list) => {
                 let start = list.partition_point(|&position| position < window.start);
                 let end = list.partition_point(|&position| position < window.end);
@@ -347,9 +285,7 @@ impl<'t> Search<'t, '_> {
             let window = self.window(*child, 1);
             let segments = self.segments;
             self.count(|| positions.within(&window).count());
-            let matching = positions
-                .within(&window)
-                .filter(|&position| test.matches(segments[position]));
+            let matching = positions.within(&window).filter(|&position| test.matches(segments[position]));
             if let Some(next) = Positions::collect(matching.map(|position| position + 1)) {
                 self.visit(*child, &next);
             }
@@ -387,10 +323,7 @@ impl<'t> Search<'t, '_> {
         hits.sort_unstable();
         for hits in hits.chunk_by(|(a, _), (b, _)| a == b) {
             let window = self.window(hits[0].0, 0);
-            let fitting = hits
-                .iter()
-                .map(|&(_, position)| position)
-                .filter(|position| window.contains(position));
+            let fitting = hits.iter().map(|&(_, position)| position).filter(|position| window.contains(position));
             if let Some(next) = Positions::collect(fitting) {
                 self.visit(hits[0].0, &next);
             }
@@ -427,10 +360,7 @@ impl<'t> Search<'t, '_> {
                 self.outcome.best = Some(self.outcome.best.map_or(rank, |best| best.min(rank)));
             }
             None => {
-                self.outcome.allowed = node
-                    .ends
-                    .iter()
-                    .fold(self.outcome.allowed, |all, (set, _)| all | set);
+                self.outcome.allowed = node.ends.iter().fold(self.outcome.allowed, |all, (set, _)| all | set);
             }
         }
     }

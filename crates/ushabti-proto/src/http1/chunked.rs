@@ -74,15 +74,7 @@ pub(crate) enum Piece {
 
 impl ChunkedBody {
     pub(crate) fn new() -> Self {
-        Self {
-            place: Place::Size,
-            size: 0,
-            received: 0,
-            padding: 0,
-            line_bytes: 0,
-            scanned: 0,
-            trailer_fields: 0,
-        }
+        Self { place: Place::Size, size: 0, received: 0, padding: 0, line_bytes: 0, scanned: 0, trailer_fields: 0 }
     }
 
     /// Reads on; the first number is how many bytes of `input` are done with. Only trailer lines must be offered
@@ -163,15 +155,10 @@ impl ChunkedBody {
     }
 
     fn read_digit(&mut self, byte: u8) -> Result<(), ProtocolError> {
-        let digit = char::from(byte)
-            .to_digit(16)
-            .expect("the caller matched a hexadecimal digit");
+        let digit = char::from(byte).to_digit(16).expect("the caller matched a hexadecimal digit");
         self.scanned += 1;
         // Checked: a size that wraps would make a huge chunk look small.
-        let shifted = self
-            .size
-            .checked_mul(16)
-            .ok_or(ProtocolError::ChunkSizeOverflow)?;
+        let shifted = self.size.checked_mul(16).ok_or(ProtocolError::ChunkSizeOverflow)?;
         if self.scanned as usize > SIZE_DIGITS_MAX {
             return Err(ProtocolError::ChunkSizeOverflow);
         }
@@ -203,10 +190,7 @@ impl ChunkedBody {
         limits: &Limits,
     ) -> Result<(usize, Piece), ProtocolError> {
         loop {
-            let room = limits
-                .head_bytes_max
-                .min(u32::MAX as usize)
-                .saturating_sub(self.line_bytes as usize);
+            let room = limits.head_bytes_max.min(u32::MAX as usize).saturating_sub(self.line_bytes as usize);
             let window = &input[..input.len().min(start.saturating_add(room))];
             let mut scanned = start + self.scanned as usize;
             let Some(line_end) = find_line_end(window, &mut scanned)? else {
@@ -238,20 +222,13 @@ impl Place {
     /// string (section 7.1.1). White space that no `;` or `=` follows is not in it, so it is refused.
     fn after(self, byte: u8) -> Option<Self> {
         match (self, byte) {
-            (
-                Self::BeforeSemicolon | Self::BeforeName | Self::AfterName | Self::BeforeValue,
-                b' ' | b'\t',
-            ) => Some(self),
+            (Self::BeforeSemicolon | Self::BeforeName | Self::AfterName | Self::BeforeValue, b' ' | b'\t') => {
+                Some(self)
+            }
             (Self::Name | Self::Token, _) if is_token_byte(byte) => Some(self),
-            (Self::Size | Self::Name | Self::Token | Self::AfterQuoted, b'\r') => {
-                Some(Self::LineFeed)
-            }
-            (Self::Size | Self::Token | Self::AfterQuoted, b' ' | b'\t') => {
-                Some(Self::BeforeSemicolon)
-            }
-            (Self::Size | Self::Token | Self::AfterQuoted | Self::BeforeSemicolon, b';') => {
-                Some(Self::BeforeName)
-            }
+            (Self::Size | Self::Name | Self::Token | Self::AfterQuoted, b'\r') => Some(Self::LineFeed),
+            (Self::Size | Self::Token | Self::AfterQuoted, b' ' | b'\t') => Some(Self::BeforeSemicolon),
+            (Self::Size | Self::Token | Self::AfterQuoted | Self::BeforeSemicolon, b';') => Some(Self::BeforeName),
             (Self::BeforeName, _) if is_token_byte(byte) => Some(Self::Name),
             (Self::Name, b' ' | b'\t') => Some(Self::AfterName),
             (Self::Name | Self::AfterName, _) => match byte {
@@ -263,9 +240,7 @@ impl Place {
             (Self::BeforeValue, _) if is_token_byte(byte) => Some(Self::Token),
             (Self::Quoted, b'"') => Some(Self::AfterQuoted),
             (Self::Quoted, b'\\') => Some(Self::QuotedPair),
-            (Self::Quoted | Self::QuotedPair, _) if !is_forbidden_in_value(byte) => {
-                Some(Self::Quoted)
-            }
+            (Self::Quoted | Self::QuotedPair, _) if !is_forbidden_in_value(byte) => Some(Self::Quoted),
             _ => None,
         }
     }

@@ -132,12 +132,7 @@ impl Default for Connection {
 impl Connection {
     /// A connection on which nothing was received yet.
     pub fn new() -> Self {
-        Self {
-            phase: Phase::Head(None),
-            body_max: u64::MAX,
-            keep_alive: false,
-            continue_wanted: false,
-        }
+        Self { phase: Phase::Head(None), body_max: u64::MAX, keep_alive: false, continue_wanted: false }
     }
 
     /// Reads the next event from `input`, which holds all bytes received and not yet consumed.
@@ -155,10 +150,7 @@ impl Connection {
             Phase::Head(_) => self.step_head(input, limits),
             Phase::Length(0) => {
                 self.phase = Phase::Complete;
-                Ok(Step {
-                    consumed: 0,
-                    event: Event::End,
-                })
+                Ok(Step { consumed: 0, event: Event::End })
             }
             Phase::Length(remaining) => {
                 let taken = (input.len() as u64).min(*remaining) as usize;
@@ -167,31 +159,24 @@ impl Connection {
                 }
                 *remaining -= taken as u64;
                 self.continue_wanted = false;
-                Ok(Step {
-                    consumed: taken,
-                    event: Event::Data(0..taken),
-                })
+                Ok(Step { consumed: taken, event: Event::Data(0..taken) })
             }
             Phase::Chunked(body) => {
                 self.continue_wanted &= input.is_empty();
-                body.read(input, self.body_max, limits)
-                    .map(|(consumed, piece)| {
-                        let event = match piece {
-                            Piece::NeedMore => Event::NeedMore,
-                            Piece::Data(range) => Event::Data(range),
-                            Piece::End => {
-                                self.phase = Phase::Complete;
-                                Event::End
-                            }
-                        };
-                        Step { consumed, event }
-                    })
+                body.read(input, self.body_max, limits).map(|(consumed, piece)| {
+                    let event = match piece {
+                        Piece::NeedMore => Event::NeedMore,
+                        Piece::Data(range) => Event::Data(range),
+                        Piece::End => {
+                            self.phase = Phase::Complete;
+                            Event::End
+                        }
+                    };
+                    Step { consumed, event }
+                })
             }
             Phase::Complete => Ok(NEED_MORE),
-            Phase::Closed => Ok(Step {
-                consumed: input.len(),
-                event: Event::NeedMore,
-            }),
+            Phase::Closed => Ok(Step { consumed: input.len(), event: Event::NeedMore }),
             Phase::Failed(error) => Err(*error),
         };
         if let Err(error) = result {
@@ -229,10 +214,7 @@ impl Connection {
             BodyFraming::Chunked => Phase::Chunked(ChunkedBody::new()),
         };
         self.continue_wanted = head.expects_continue() && !matches!(self.phase, Phase::Length(0));
-        Ok(Step {
-            consumed,
-            event: Event::Request(head),
-        })
+        Ok(Step { consumed, event: Event::Request(head) })
     }
 
     /// Bounds the content of the current request; to be called after [`Event::Request`], before the next step.
@@ -286,9 +268,7 @@ impl Connection {
             Phase::Head(_) if matches!(rest, b"" | b"\r\n") => EndOfInput::Clean,
             Phase::Head(_) => EndOfInput::Incomplete(ProtocolError::HeadIncomplete),
             Phase::Length(0) | Phase::Complete => EndOfInput::AwaitingResponse,
-            Phase::Length(_) | Phase::Chunked(_) => {
-                EndOfInput::Incomplete(ProtocolError::BodyIncomplete)
-            }
+            Phase::Length(_) | Phase::Chunked(_) => EndOfInput::Incomplete(ProtocolError::BodyIncomplete),
             Phase::Closed => EndOfInput::Clean,
             Phase::Failed(error) => EndOfInput::Incomplete(error),
         }
@@ -311,7 +291,4 @@ impl Connection {
 }
 
 /// The step that neither consumed nor found anything.
-const NEED_MORE: Step = Step {
-    consumed: 0,
-    event: Event::NeedMore,
-};
+const NEED_MORE: Step = Step { consumed: 0, event: Event::NeedMore };

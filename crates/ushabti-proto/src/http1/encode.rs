@@ -56,30 +56,20 @@ impl fmt::Display for EncodeError {
             Self::Status(status) => {
                 write!(f, "status {status} is none that a response can have here")
             }
-            Self::Name(name) => write!(
-                f,
-                "header name {name:?} is not a token: use letters, digits and hyphens"
-            ),
+            Self::Name(name) => write!(f, "header name {name:?} is not a token: use letters, digits and hyphens"),
             Self::Value(name, byte) => {
                 write!(
                     f,
                     "value of header {name:?} holds the control character 0x{byte:02x}: remove line breaks from it"
                 )
             }
-            Self::Framing(name) => write!(
-                f,
-                "header {name:?} is set by the server alone: leave it out"
-            ),
+            Self::Framing(name) => write!(f, "header {name:?} is set by the server alone: leave it out"),
             Self::ContentLength(value) => {
-                write!(
-                    f,
-                    "header \"Content-Length: {value}\" is not the length of the content: leave it out"
-                )
+                write!(f, "header \"Content-Length: {value}\" is not the length of the content: leave it out")
             }
-            Self::Content(status) => write!(
-                f,
-                "a response with status {status} has no content: send it with an empty body"
-            ),
+            Self::Content(status) => {
+                write!(f, "a response with status {status} has no content: send it with an empty body")
+            }
         }
     }
 }
@@ -136,8 +126,7 @@ pub fn encode_head<'a>(
         length => length,
     };
     let start = out.len();
-    write_final_head(out, status, fields, length, connection, date, server)
-        .inspect_err(|_| out.truncate(start))
+    write_final_head(out, status, fields, length, connection, date, server).inspect_err(|_| out.truncate(start))
 }
 
 fn write_final_head<'a>(
@@ -416,10 +405,8 @@ pub fn reason_phrase(status: u16) -> &'static str {
 /// ```
 pub fn http_date(unix_seconds: u64) -> [u8; 29] {
     const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
-    const MONTHS: [&[u8; 3]; 12] = [
-        b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
-        b"Dec",
-    ];
+    const MONTHS: [&[u8; 3]; 12] =
+        [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
     let days = unix_seconds / 86_400;
     let second = unix_seconds % 86_400;
     let (year, month, day) = civil_from_days(days);
@@ -450,16 +437,11 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let days = days + DAYS_TO_1970;
     let era = days / DAYS_PER_ERA;
     let day_of_era = days % DAYS_PER_ERA;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     (year, month, day)
 }

@@ -48,9 +48,7 @@ pub fn parse_content_length(value: &[u8]) -> Result<u64, ProtocolError> {
     }
     value
         .iter()
-        .try_fold(0_u64, |length, &digit| {
-            length.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-        })
+        .try_fold(0_u64, |length, &digit| length.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
         .ok_or(ProtocolError::ContentLengthOverflow)
 }
 
@@ -92,10 +90,7 @@ impl FramingFields {
         for element in value.split(|&byte| byte == b',') {
             // An empty element is allowed in lists at large. Here it is a way to hide a coding from a sloppy peer.
             let coding = trim_ows(element);
-            let name = coding
-                .split(|&byte| byte == b';')
-                .next()
-                .unwrap_or_default();
+            let name = coding.split(|&byte| byte == b';').next().unwrap_or_default();
             if !is_token(trim_ows(name)) {
                 return Err(ProtocolError::TransferCodingSyntax);
             }
@@ -130,21 +125,13 @@ impl Codings {
     fn then_chunked(self) -> Self {
         match self {
             Self::Absent => Self::Chunked,
-            Self::NotChunked {
-                chunked_before: false,
-            } => Self::OthersThenChunked,
+            Self::NotChunked { chunked_before: false } => Self::OthersThenChunked,
             _ => Self::ChunkedTwice,
         }
     }
 
     fn then_other(self) -> Self {
-        let chunked_before = !matches!(
-            self,
-            Self::Absent
-                | Self::NotChunked {
-                    chunked_before: false
-                }
-        );
+        let chunked_before = !matches!(self, Self::Absent | Self::NotChunked { chunked_before: false });
         Self::NotChunked { chunked_before }
     }
 }

@@ -9,10 +9,7 @@
 use std::fmt;
 
 use crate::error::ProtocolError;
-use crate::fields::{
-    FieldSpan, Fields, Span, find_line_end, is_token, is_token_byte, list_elements,
-    parse_field_line,
-};
+use crate::fields::{FieldSpan, Fields, Span, find_line_end, is_token, is_token_byte, list_elements, parse_field_line};
 use crate::http1::connection::Limits;
 use crate::http1::framing::{BodyFraming, FramingFields};
 use crate::uri::{self, TargetForm};
@@ -105,10 +102,7 @@ impl RequestHead {
     /// Host and port the request is for: the authority of the target where it has one (RFC 9112 section 3.2.2 ranks
     /// it above Host), else the value of Host, which may be empty. `None` only in HTTP/1.0.
     pub fn host(&self) -> Option<&str> {
-        self.line
-            .authority
-            .or(self.host)
-            .map(|span| self.text(span))
+        self.line.authority.or(self.host).map(|span| self.text(span))
     }
 
     /// All fields in the order of their arrival, repeated ones included: names as received, values without the
@@ -124,9 +118,7 @@ impl RequestHead {
 
     /// The values of all fields of this name, whatever its case, in the order of their arrival.
     pub fn field_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.fields()
-            .filter(move |(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value)
+        self.fields().filter(move |(field, _)| field.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
     /// How the end of the content is found.
@@ -149,8 +141,7 @@ impl RequestHead {
     /// Upgrade (RFC 9110 section 7.8).
     pub fn upgrade(&self) -> Option<&str> {
         if self.line.version == Version::Http11 && self.options.upgrade {
-            self.field("upgrade")
-                .and_then(|value| std::str::from_utf8(value).ok())
+            self.field("upgrade").and_then(|value| std::str::from_utf8(value).ok())
         } else {
             None
         }
@@ -175,12 +166,8 @@ impl RequestHead {
 impl fmt::Debug for RequestHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut head = f.debug_struct("RequestHead");
-        head.field("method", &self.method())
-            .field("target", &self.target())
-            .field("version", &self.version());
-        head.field("framing", &self.framing)
-            .field("fields", &self.fields.len())
-            .finish_non_exhaustive()
+        head.field("method", &self.method()).field("target", &self.target()).field("version", &self.version());
+        head.field("framing", &self.framing).field("fields", &self.fields.len()).finish_non_exhaustive()
     }
 }
 
@@ -242,11 +229,7 @@ impl HeadReader {
             self.read_field(window, line_end, line.version)?;
             self.line_start = self.scanned;
         }
-        if input.len() >= head_max {
-            Err(ProtocolError::HeadTooLarge)
-        } else {
-            Ok(None)
-        }
+        if input.len() >= head_max { Err(ProtocolError::HeadTooLarge) } else { Ok(None) }
     }
 
     fn read_request_line(
@@ -277,11 +260,7 @@ impl HeadReader {
         let Some(line_end) = find_line_end(window, &mut self.scanned)? else {
             return if input.len() < window_max {
                 Ok(None)
-            } else if window[start..]
-                .iter()
-                .take(METHOD_BYTES_MAX + 1)
-                .all(|&byte| byte != b' ')
-            {
+            } else if window[start..].iter().take(METHOD_BYTES_MAX + 1).all(|&byte| byte != b' ') {
                 Err(ProtocolError::MethodTooLong)
             } else {
                 Err(ProtocolError::TargetTooLong)
@@ -293,12 +272,7 @@ impl HeadReader {
         Ok(Some(line))
     }
 
-    fn read_field(
-        &mut self,
-        window: &[u8],
-        line_end: usize,
-        version: Version,
-    ) -> Result<(), ProtocolError> {
+    fn read_field(&mut self, window: &[u8], line_end: usize, version: Version) -> Result<(), ProtocolError> {
         let line = &window[self.line_start..line_end];
         let (name, value) = match parse_field_line(line) {
             // Before the first field there is nothing that could be folded (RFC 9112 section 2.2).
@@ -308,10 +282,7 @@ impl HeadReader {
             parsed => parsed?,
         };
         let value_start = self.line_start + offset_in(line, value);
-        let span = FieldSpan {
-            name: Span::at(self.line_start, name.len()),
-            value: Span::at(value_start, value.len()),
-        };
+        let span = FieldSpan { name: Span::at(self.line_start, name.len()), value: Span::at(value_start, value.len()) };
         // By length first: most fields are none of these, and say so in one comparison.
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
@@ -377,11 +348,7 @@ fn offset_in(line: &[u8], part: &[u8]) -> usize {
 }
 
 /// Reads `method SP request-target SP HTTP-version` (RFC 9112 section 3), which begins `start` bytes into the head.
-fn parse_request_line(
-    line: &[u8],
-    start: usize,
-    target_max: usize,
-) -> Result<RequestLine, ProtocolError> {
+fn parse_request_line(line: &[u8], start: usize, target_max: usize) -> Result<RequestLine, ProtocolError> {
     let method_end = memchr::memchr(b' ', line).ok_or(ProtocolError::RequestLineSyntax)?;
     let method = &line[..method_end];
     if method_end > METHOD_BYTES_MAX {
@@ -406,11 +373,7 @@ fn parse_request_line(
     Ok(RequestLine {
         method: Span::at(start, method_end),
         target: span(0..target_end),
-        path: if parts.path.is_empty() {
-            Span::default()
-        } else {
-            span(parts.path)
-        },
+        path: if parts.path.is_empty() { Span::default() } else { span(parts.path) },
         query: parts.query.map(span),
         authority: parts.authority.map(span),
         form: parts.form,
@@ -423,12 +386,8 @@ fn parse_version(text: &[u8]) -> Result<Version, ProtocolError> {
     match text {
         b"HTTP/1.1" => Ok(Version::Http11),
         b"HTTP/1.0" => Ok(Version::Http10),
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] if minor.is_ascii_digit() => {
-            Ok(Version::Http11)
-        }
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] if minor.is_ascii_digit() => Ok(Version::Http11),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             Err(ProtocolError::VersionUnsupported)
         }
         _ => Err(ProtocolError::VersionSyntax),

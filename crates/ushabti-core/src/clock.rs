@@ -1,0 +1,177 @@
+//! The deadlines of all connections, on the IO thread.
+//!
+//! A timer of its own for each connection would cost more memory than the rest of an idle one, and be reset at every
+//! request. So deadlines are kept in slots of a tenth of a second, and are looked at when their slot comes due: a
+//! connection that has moved on is put back into the slot of its present deadline. A keep-alive request costs
+//! nothing here.
+//!
+//! Accuracy is one slot: every limit that this clock guards is a matter of seconds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use slab::Slab;
+use tokio::sync::Notify;
+
+use crate::link::Link;
+
+/// Tenths of a second since the server's start. 32 bits last thirteen years.
+pub(crate) type Tick = u32;
+
+const TICK_MS: u64 = 100;
+
+/// When a connection is to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deadline {
+    /// At this tick.
+    At(Tick),
+    /// When nothing has been asked of it for the keep-alive time. While a request is with a worker there is no
+    /// deadline; the worker that answers notes the time in the link, so that the IO thread need not be told.
+    WhenQuiet,
+}
+
+struct Entry {
+    link: Arc<Link>,
+    deadline: Deadline,
+    /// The slot that counts; the connection's number in any other slot is stale and ignored.
+    scheduled: Tick,
+}
+
+struct Table {
+    entries: Slab<Entry>,
+    slots: BTreeMap<Tick, Vec<u32>>,
+    /// What `run` sleeps until.
+    armed: Tick,
+}
+
+/// The clock of one IO thread. All methods are called by that thread; the lock is never contended and only keeps the
+/// type `Sync`, as tasks that hold it must be.
+pub(crate) struct Clock {
+    epoch: Instant,
+    keep_alive: Tick,
+    table: Mutex<Table>,
+    earlier: Notify,
+}
+
+impl Clock {
+    pub(crate) fn new(epoch: Instant, keep_alive: Duration) -> Self {
+        let table = Table { entries: Slab::new(), slots: BTreeMap::new(), armed: Tick::MAX };
+        Self { epoch, keep_alive: ticks(keep_alive), table: Mutex::new(table), earlier: Notify::new() }
+    }
+
+    /// The present tick.
+    pub(crate) fn now(&self) -> Tick {
+        tick_of(self.epoch)
+    }
+
+    /// The deadline that lies `after` from now, never earlier than that.
+    pub(crate) fn after(&self, after: Duration) -> Deadline {
+        Deadline::At(self.now().saturating_add(ticks(after)).saturating_add(1))
+    }
+
+    /// Takes in a new connection and returns its number.
+    pub(crate) fn add(&self, link: Arc<Link>, deadline: Deadline) -> usize {
+        let mut table = self.table.lock();
+        let key = table.entries.insert(Entry { link, deadline, scheduled: Tick::MAX });
+        self.schedule(&mut table, key);
+        key
+    }
+
+    /// Forgets a connection that has ended.
+    pub(crate) fn remove(&self, key: usize) {
+        self.table.lock().entries.try_remove(key);
+    }
+
+    /// Gives a connection another deadline.
+    pub(crate) fn set(&self, key: usize, deadline: Deadline) {
+        let mut table = self.table.lock();
+        table.entries[key].deadline = deadline;
+        self.schedule(&mut table, key);
+    }
+
+    /// Every connection there is, for a broadcast such as the start of the drain.
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.table.lock().entries.iter().map(|(_, entry)| Arc::clone(&entry.link)).collect()
+    }
+
+    /// Wakes connections whose time has come; runs as a task of the IO thread for as long as that lives.
+    pub(crate) async fn run(&self) {
+        loop {
+            let armed = {
+                let mut table = self.table.lock();
+                table.armed = table.slots.first_key_value().map_or(Tick::MAX, |(&tick, _)| tick);
+                table.armed
+            };
+            if armed == Tick::MAX {
+                self.earlier.notified().await;
+            } else {
+                let due = self.epoch + Duration::from_millis(u64::from(armed) * TICK_MS);
+                tokio::select! {
+                    () = tokio::time::sleep_until(due.into()) => {}
+                    () = self.earlier.notified() => {}
+                }
+            }
+            self.fire();
+        }
+    }
+
+    fn fire(&self) {
+        let now = self.now();
+        let mut table = self.table.lock();
+        while let Some(slot) = table.slots.first_entry() {
+            let tick = *slot.key();
+            if tick > now {
+                break;
+            }
+            for key in slot.remove() {
+                let key = key as usize;
+                match table.entries.get_mut(key) {
+                    Some(entry) if entry.scheduled == tick => entry.scheduled = Tick::MAX,
+                    _ => continue,
+                }
+                let entry = &table.entries[key];
+                if self.due(entry).is_some_and(|due| due <= now) {
+                    entry.link.expire();
+                } else {
+                    self.schedule(&mut table, key);
+                }
+            }
+        }
+    }
+
+    /// When `entry` is due, or `None` while it has no deadline.
+    fn due(&self, entry: &Entry) -> Option<Tick> {
+        match entry.deadline {
+            Deadline::At(tick) => Some(tick),
+            Deadline::WhenQuiet if entry.link.is_busy() => None,
+            Deadline::WhenQuiet => Some(entry.link.quiet_since().saturating_add(self.keep_alive)),
+        }
+    }
+
+    /// Puts a connection into the slot of its deadline, unless it stands in an earlier one, which will move it on.
+    fn schedule(&self, table: &mut Table, key: usize) {
+        let entry = &table.entries[key];
+        // Without a deadline it is looked at again later: a worker may end the request without a word to this thread.
+        let tick = self.due(entry).unwrap_or_else(|| self.now().saturating_add(self.keep_alive));
+        if tick >= entry.scheduled {
+            return;
+        }
+        table.entries[key].scheduled = tick;
+        table.slots.entry(tick).or_default().push(key as u32);
+        if tick < table.armed {
+            table.armed = tick;
+            self.earlier.notify_one();
+        }
+    }
+}
+
+/// The present tick of a server that started at `epoch`. Any thread.
+pub(crate) fn tick_of(epoch: Instant) -> Tick {
+    (epoch.elapsed().as_millis() as u64 / TICK_MS) as Tick
+}
+
+fn ticks(time: Duration) -> Tick {
+    time.as_millis().div_ceil(u128::from(TICK_MS)).try_into().unwrap_or(Tick::MAX)
+}

@@ -1,0 +1,43 @@
+//! The limits of a server, as plain values.
+//!
+//! Defaults are not here: the schema that constructor, command line and environment share lives in
+//! `python/ushabti/config.py`, and a default that stood in two places would drift apart.
+
+use std::time::Duration;
+
+use ushabti_proto::http1::connection::Limits;
+
+use crate::access_log::AccessLog;
+
+/// Everything that an operator may set and that the core obeys.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What a request head may hold: bytes of the whole head, of its target, and the number of fields.
+    pub head: Limits,
+    /// The largest request body, in bytes, where the route sets no other.
+    pub body_bytes_max: u64,
+    /// From the first byte of a request head, or from the connection's first moment, to the head's end.
+    pub header_timeout: Duration,
+    /// The longest silence within a request body.
+    pub body_timeout: Duration,
+    /// How long a connection may rest between two requests.
+    pub keep_alive: Duration,
+    /// The longest time in which a client takes not one byte of the answer that waits for it.
+    pub write_timeout: Duration,
+    /// Requests that may wait for a worker; one more is answered 503.
+    pub queue_max: usize,
+    /// Connections that may be open at once; one more is answered 503 and closed.
+    pub connections_max: usize,
+    /// Length of the system's queue of connections that wait to be accepted.
+    pub backlog: i32,
+    /// Workers that live from start to stop.
+    pub workers_min: usize,
+    /// Workers that may live at once.
+    pub workers_max: usize,
+    /// How long a worker above the minimum stays without work.
+    pub worker_idle: Duration,
+    /// Value of the `Server` field; `None` sends none.
+    pub server_field: Option<Vec<u8>>,
+    /// Form of the access log's lines.
+    pub access_log: AccessLog,
+}

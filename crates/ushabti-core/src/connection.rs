@@ -1,0 +1,496 @@
+//! One HTTP/1.1 socket from its first byte to its last, as a task of the IO thread.
+//!
+//! The task reads, feeds the protocol machine of `ushabti-proto`, gives complete requests to the workers and waits for
+//! the answer; what may follow what is decided there, in `http1::connection`. Between requests it owns no buffer:
+//! bytes are read into the one buffer of the IO thread, and only an incomplete rest is kept.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ushabti_proto::error::ProtocolError;
+use ushabti_proto::http1::connection::{Connection as Protocol, EndOfInput, Event, Next, Step};
+use ushabti_proto::http1::encode::encode_interim;
+use ushabti_proto::http1::framing::BodyFraming;
+use ushabti_proto::http1::head::RequestHead;
+use ushabti_proto::uri::TargetForm;
+
+use crate::access_log::Entry;
+use crate::clock::Deadline;
+use crate::io_thread::Io;
+use crate::journal::Level;
+use crate::link::{Interest, Link, Then, Wake};
+use crate::reply::{self, Responder};
+use crate::request::{Job, Request};
+use crate::routes::{Found, Params};
+use crate::stats::Counters;
+
+/// Bytes of following requests that are read while one is being answered. Beyond that the client has to wait: the
+/// system's buffers fill, and TCP tells it.
+const PIPELINE_MAX: usize = 64 * 1024;
+/// The largest body that is read only to be thrown away, so that the connection of a refused request can go on.
+const SWALLOW_MAX: u64 = 64 * 1024;
+/// How long bytes of the client are read and thrown away after the last answer. Closing at once would make the system
+/// send a reset, which can destroy the answer before the client reads it (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// How long a quiet connection of a stopping server waits for a request that may be on its way.
+const DRAIN_GRACE: Duration = Duration::from_millis(250);
+
+/// A request whose body is being read.
+enum Incoming {
+    /// It goes to a worker.
+    Accepted(Arc<Request>),
+    /// It has been refused; the answer goes out when the body has been read and thrown away.
+    Refused(Box<Refusal>),
+}
+
+struct Refusal {
+    head: RequestHead,
+    status: u16,
+    allow: Option<String>,
+    detail: &'static str,
+    received: Instant,
+}
+
+/// What the task does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// Read the client's bytes.
+    Read,
+    /// Wait for the end of the exchange.
+    Answer,
+    /// Read and throw away, then close.
+    Linger,
+    /// Close.
+    End,
+}
+
+pub(crate) struct Connection {
+    io: Arc<Io>,
+    link: Arc<Link>,
+    /// The connection's number at the clock.
+    key: usize,
+    protocol: Protocol,
+    /// Read, and not yet understood or not yet due.
+    pending: Vec<u8>,
+    incoming: Option<Incoming>,
+    /// The clock holds a deadline of the request or the answer, not the keep-alive time.
+    timed: bool,
+    /// The head that is being read has its deadline; more bytes do not move it.
+    head_timed: bool,
+    half_closed: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(io: Arc<Io>, link: Arc<Link>) -> Self {
+        let deadline = io.clock.after(io.server.config.header_timeout);
+        let key = io.clock.add(Arc::clone(&link), deadline);
+        Self {
+            io,
+            link,
+            key,
+            protocol: Protocol::new(),
+            pending: Vec::new(),
+            incoming: None,
+            timed: true,
+            head_timed: true,
+            half_closed: false,
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub(crate) async fn run(mut self) {
+        if self.io.server.is_draining() {
+            self.grace();
+        }
+        self.serve(Flow::Read).await;
+    }
+
+    /// Tells a client for which there is no room so, and ends the connection.
+    pub(crate) async fn turn_away(mut self) {
+        let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
+        let detail = "the server has as many connections as it can take";
+        let flow = self.answer_now(None, false, 503, fields, detail, Instant::now());
+        self.serve(flow).await;
+    }
+
+    async fn serve(&mut self, mut flow: Flow) {
+        loop {
+            let wake = match flow {
+                Flow::Read => self.wait(Interest { read: true, finish: false }).await,
+                Flow::Answer => {
+                    let read = !self.half_closed && self.pending.len() < PIPELINE_MAX;
+                    self.wait(Interest { read, finish: true }).await
+                }
+                Flow::Linger => {
+                    self.linger().await;
+                    return;
+                }
+                Flow::End => return,
+            };
+            flow = match flow {
+                Flow::Read => self.reading(wake),
+                _ => self.answering(wake),
+            };
+        }
+    }
+
+    async fn wait(&mut self, interest: Interest) -> Wake {
+        let Self { io, link, key, timed, .. } = self;
+        poll_fn(|cx| {
+            let write_timeout = || io.clock.after(io.server.config.write_timeout);
+            let mut buffer = io.buffer.lock();
+            let wake = link.poll_wait(cx, interest, &mut buffer, || io.clock.set(*key, write_timeout()));
+            if wake.is_pending() && !*timed && link.is_queued() {
+                // From here on the client has to take something in time.
+                *timed = true;
+                io.clock.set(*key, write_timeout());
+            }
+            wake
+        })
+        .await
+    }
+
+    fn reading(&mut self, wake: Wake) -> Flow {
+        match wake {
+            Wake::Bytes(count) => {
+                let io = Arc::clone(&self.io);
+                let buffer = io.buffer.lock();
+                self.receive(&buffer[..count])
+            }
+            Wake::EndOfInput => {
+                self.half_closed = true;
+                self.link.half_closed();
+                match self.protocol.end_of_input(&self.pending) {
+                    EndOfInput::Incomplete(problem) => self.refuse_bytes(problem),
+                    EndOfInput::Clean | EndOfInput::AwaitingResponse => Flow::End,
+                }
+            }
+            Wake::Expired if self.protocol.is_between_requests() && self.pending.is_empty() => Flow::End,
+            Wake::Expired if self.incoming.is_some() => self.time_out("the body did not arrive in time"),
+            Wake::Expired => self.time_out("the request head did not arrive in time"),
+            Wake::Drain => {
+                if self.protocol.is_between_requests() && self.pending.is_empty() {
+                    self.grace();
+                }
+                Flow::Read
+            }
+            Wake::Finished { .. } => Flow::Read,
+            Wake::Lost => Flow::End,
+        }
+    }
+
+    fn answering(&mut self, wake: Wake) -> Flow {
+        match wake {
+            Wake::Bytes(count) => {
+                let io = Arc::clone(&self.io);
+                let buffer = io.buffer.lock();
+                self.pending.extend_from_slice(&buffer[..count]);
+                self.link.wake_at_finish();
+                Flow::Answer
+            }
+            Wake::EndOfInput => {
+                // The client may only have closed its side: it still gets its answer.
+                self.half_closed = true;
+                self.link.half_closed();
+                self.link.wake_at_finish();
+                Flow::Answer
+            }
+            Wake::Finished { close } => self.finished(close),
+            Wake::Expired if self.link.is_queued() => {
+                let message = format!(
+                    "{}: took no byte of its answer for {:?}; connection cut",
+                    self.link.peer(),
+                    self.io.server.config.write_timeout
+                );
+                self.io.server.journal.notice(Level::Info, message);
+                Flow::End
+            }
+            Wake::Expired => {
+                self.quiet();
+                Flow::Answer
+            }
+            Wake::Drain => {
+                self.link.wake_at_finish();
+                Flow::Answer
+            }
+            Wake::Lost => Flow::End,
+        }
+    }
+
+    /// The exchange is over: on to the next request, or to the end.
+    fn finished(&mut self, close: bool) -> Flow {
+        if self.protocol.response_done(close) == Next::Close {
+            return if self.half_closed { Flow::End } else { Flow::Linger };
+        }
+        if self.timed {
+            self.quiet();
+        }
+        if !self.pending.is_empty() {
+            return self.receive(&[]);
+        }
+        if self.half_closed {
+            return Flow::End;
+        }
+        if self.io.server.is_draining() {
+            self.grace();
+        }
+        Flow::Read
+    }
+
+    /// Feeds what was kept, and `bytes` after it, to the protocol.
+    fn receive(&mut self, bytes: &[u8]) -> Flow {
+        if self.pending.is_empty() {
+            let (used, flow) = self.feed(bytes);
+            self.pending.extend_from_slice(&bytes[used..]);
+            return flow;
+        }
+        let mut input = std::mem::take(&mut self.pending);
+        input.extend_from_slice(bytes);
+        let (used, flow) = self.feed(&input);
+        if used < input.len() {
+            input.drain(..used);
+            self.pending = input;
+        }
+        flow
+    }
+
+    /// Runs the protocol over `input`; returns how much of it is used up.
+    fn feed(&mut self, input: &[u8]) -> (usize, Flow) {
+        let mut used = 0;
+        loop {
+            let rest = &input[used..];
+            let Step { consumed, event } = match self.protocol.step(rest, &self.io.server.config.head) {
+                Ok(step) => step,
+                Err(problem) => return (input.len(), self.refuse_bytes(problem)),
+            };
+            used += consumed;
+            match event {
+                Event::NeedMore => {
+                    self.set_read_deadline(input.len() > used);
+                    return (used, Flow::Read);
+                }
+                Event::Request(head) => {
+                    if let Err(flow) = self.begin(head, used < input.len()) {
+                        return (used, flow);
+                    }
+                }
+                Event::Data(range) => {
+                    if let Some(Incoming::Accepted(request)) = &mut self.incoming {
+                        let request = Arc::get_mut(request).expect("a request is shared only when it is dispatched");
+                        request.body.extend_from_slice(&rest[range]);
+                    }
+                }
+                Event::End => return (used, self.complete(used < input.len())),
+            }
+        }
+    }
+
+    /// Chooses what becomes of a request whose head is complete. `Err`: it has been refused at once.
+    fn begin(&mut self, head: RequestHead, more: bool) -> Result<(), Flow> {
+        let io = Arc::clone(&self.io);
+        let routing = &io.server.routing;
+        if head.form() == TargetForm::Authority {
+            return self.refuse(head, 501, None, "this server is no proxy");
+        }
+        let (route, params, allow) = match routing.table.find(head.method(), head.path()) {
+            Found::Route { id, params } => (id, params, None),
+            Found::NotFound => match routing.not_found {
+                Some(id) => (id, Params::default(), None),
+                None => return self.refuse(head, 404, None, ""),
+            },
+            Found::MethodNotAllowed { allow } => match routing.method_not_allowed {
+                Some(id) => (id, Params::default(), Some(allow)),
+                None => return self.refuse(head, 405, Some(allow), ""),
+            },
+            Found::Options { allow } => return self.refuse(head, 204, Some(allow), ""),
+            Found::BadPath(detail) => return self.refuse(head, 400, None, detail),
+        };
+        // The handlers of 404 and 405 stand behind the routes and have no policy of their own.
+        let policy = ((route as usize) < routing.table.len()).then(|| routing.table.policy(route));
+        let body_max = policy.and_then(|policy| policy.body_bytes_max).unwrap_or(io.server.config.body_bytes_max);
+        let logged = policy.is_none_or(|policy| policy.access_log);
+        if let Err(problem) = self.protocol.set_body_max(body_max) {
+            let (status, detail) = (problem.status(), problem.to_string());
+            return Err(self.answer_now(Some(&head), false, status, &[], &detail, Instant::now()));
+        }
+        if self.protocol.continue_wanted() && !more {
+            // Sent only here, where the body is sure to be read (RFC 9110 section 10.1.1).
+            let mut interim = Vec::new();
+            encode_interim(&mut interim, 100, std::iter::empty()).expect("an interim answer without fields is valid");
+            // A lost connection shows itself at the next read.
+            let _ = self.link.send(&interim, &[], Then::More);
+            self.protocol.continue_sent();
+        }
+        let peer = *self.link.peer();
+        let received = Instant::now();
+        let request = Request { head, body: Vec::new(), route, params, allow, peer, received, logged };
+        self.incoming = Some(Incoming::Accepted(Arc::new(request)));
+        Ok(())
+    }
+
+    /// Refuses a request whose head is complete. A small body is read first, so that the connection can go on; a
+    /// large one, or one that the client has not begun to send, is not worth it: then the connection ends.
+    fn refuse(
+        &mut self,
+        head: RequestHead,
+        status: u16,
+        allow: Option<String>,
+        detail: &'static str,
+    ) -> Result<(), Flow> {
+        let small = match head.framing() {
+            BodyFraming::None => true,
+            BodyFraming::Length(bytes) => bytes <= SWALLOW_MAX && !self.protocol.continue_wanted(),
+            BodyFraming::Chunked => !self.protocol.continue_wanted(),
+        };
+        let received = Instant::now();
+        if small && self.protocol.set_body_max(SWALLOW_MAX).is_ok() {
+            self.incoming = Some(Incoming::Refused(Box::new(Refusal { head, status, allow, detail, received })));
+            return Ok(());
+        }
+        Err(self.answer_refusal(&Refusal { head, status, allow, detail, received }, false))
+    }
+
+    /// The request is complete. `more`: bytes of a following one are there.
+    fn complete(&mut self, more: bool) -> Flow {
+        if self.timed {
+            self.quiet();
+        }
+        self.head_timed = false;
+        match self.incoming.take().expect("the protocol ends only a request that it began") {
+            Incoming::Accepted(request) => self.dispatch(request, more),
+            Incoming::Refused(refusal) => {
+                let keep_alive = refusal.head.keep_alive() && !self.half_closed;
+                self.answer_refusal(&refusal, keep_alive)
+            }
+        }
+    }
+
+    /// Hands the request over to the workers (see `link` and `queue` for the order).
+    fn dispatch(&mut self, request: Arc<Request>, more: bool) -> Flow {
+        let server = &self.io.server;
+        let responder = Responder::new(Arc::clone(&self.link), &request.head);
+        self.link.begin_exchange(more || server.is_draining());
+        match server.queue.push(Job { request, responder }) {
+            Ok(()) => Counters::add(&server.counters.dispatched),
+            Err(Job { request, responder }) => {
+                Counters::add(&server.counters.refused);
+                let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
+                responder.refuse(&request, 503, fields, "the server has more requests than it can take");
+            }
+        }
+        Flow::Answer
+    }
+
+    fn answer_refusal(&mut self, refusal: &Refusal, keep_alive: bool) -> Flow {
+        let Refusal { head, status, allow, detail, received } = refusal;
+        let allow = allow.as_ref().map(|methods| (b"allow".as_slice(), methods.as_bytes()));
+        self.answer_now(Some(head), keep_alive, *status, allow.as_slice(), detail, *received)
+    }
+
+    /// Answers what is no valid request, after which nothing that the client sends can be trusted.
+    fn refuse_bytes(&mut self, problem: ProtocolError) -> Flow {
+        let message =
+            format!("{}: {} ({}); answered {}", self.link.peer(), problem, problem.section(), problem.status());
+        self.io.server.journal.notice(Level::Info, message);
+        let detail = problem.to_string();
+        self.abort_request(problem.status(), &detail)
+    }
+
+    fn time_out(&mut self, detail: &str) -> Flow {
+        self.abort_request(408, detail)
+    }
+
+    /// Answers in the middle of a request, and closes.
+    fn abort_request(&mut self, status: u16, detail: &str) -> Flow {
+        self.pending = Vec::new();
+        let now = Instant::now();
+        match self.incoming.take() {
+            Some(Incoming::Accepted(request)) => {
+                self.answer_now(Some(&request.head), false, status, &[], detail, request.received)
+            }
+            Some(Incoming::Refused(refusal)) => {
+                self.answer_now(Some(&refusal.head), false, status, &[], detail, refusal.received)
+            }
+            None => self.answer_now(None, false, status, &[], detail, now),
+        }
+    }
+
+    fn answer_now(
+        &mut self,
+        head: Option<&RequestHead>,
+        keep_alive: bool,
+        status: u16,
+        fields: &[(&[u8], &[u8])],
+        detail: &str,
+        received: Instant,
+    ) -> Flow {
+        let server = &self.io.server;
+        if self.timed {
+            self.timed = false;
+            self.io.clock.set(self.key, Deadline::WhenQuiet);
+        }
+        self.link.begin_exchange(true);
+        let body_bytes = reply::refuse(&self.link, head, keep_alive, status, fields, detail);
+        Counters::add(&server.counters.refused);
+        server.counters.answered(status);
+        let entry = Entry { peer: self.link.peer(), head, status, body_bytes, taken: received.elapsed() };
+        if let Some(line) = server.config.access_log.line(&entry) {
+            server.journal.line(line);
+        }
+        Flow::Answer
+    }
+
+    /// Sets the deadline of what is being read: the whole of a head, or the next bytes of a body.
+    fn set_read_deadline(&mut self, kept: bool) {
+        let config = &self.io.server.config;
+        let deadline = if self.incoming.is_some() {
+            self.io.clock.after(config.body_timeout)
+        } else if kept && !self.head_timed {
+            self.head_timed = true;
+            self.io.clock.after(config.header_timeout)
+        } else {
+            return;
+        };
+        self.timed = true;
+        self.io.clock.set(self.key, deadline);
+    }
+
+    /// Back to the keep-alive time.
+    fn quiet(&mut self) {
+        self.timed = false;
+        self.io.clock.set(self.key, Deadline::WhenQuiet);
+    }
+
+    /// The server stops: one more request may be on its way, but not for long.
+    fn grace(&mut self) {
+        self.timed = true;
+        self.io.clock.set(self.key, self.io.clock.after(DRAIN_GRACE));
+    }
+
+    /// Says that nothing more comes, and reads what the client still sends, for a while.
+    async fn linger(&mut self) {
+        self.pending = Vec::new();
+        self.link.shutdown_write();
+        self.io.clock.set(self.key, self.io.clock.after(LINGER));
+        loop {
+            match self.wait(Interest { read: true, finish: false }).await {
+                Wake::Bytes(_) | Wake::Drain | Wake::Finished { .. } => {}
+                Wake::EndOfInput | Wake::Lost | Wake::Expired => return,
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.io.clock.remove(self.key);
+        if self.link.is_busy() {
+            // A worker still has the request: its answer will be discarded, and it may ask whether the client is there.
+            self.link.abandon();
+        }
+        self.io.server.counters.open.fetch_sub(1, Ordering::Relaxed);
+        self.io.server.leave();
+    }
+}

@@ -1,0 +1,419 @@
+//! What the IO task of a connection and the worker that answers on it share: the socket, the state of the exchange,
+//! and the bytes that the client has not taken yet.
+//!
+//! # The hand-over
+//!
+//! At each moment one side owns the exchange. The IO task sets `BUSY` and gives the request away; from then on the
+//! worker owns the answer, and writes it to the socket itself when nothing waits before it. The worker clears `BUSY`
+//! after its last byte was written or queued. The IO task is not woken for that, unless it said `WAKE` before: it finds
+//! the connection idle at the next readable event, which is one wake and one context switch less for each request.
+//!
+//! Why no wake is lost. The IO task that needs to know the end of an exchange first registers its waker, then sets
+//! `WAKE` and looks at `BUSY` in the same atomic operation; the worker clears `BUSY` and `WAKE` in one atomic
+//! operation and looks at what it cleared. Both are read-modify-write operations on one word, so they have an order:
+//! either the task's came first, then the worker sees `WAKE` and wakes; or the worker's came first, then the task
+//! sees that `BUSY` is gone and goes on by itself. The same holds for `EXPIRED` and `DRAIN`, which are set before the
+//! waker is called and looked at after it was registered.
+//!
+//! The outbox has a lock, because the IO task (flushing) and a worker (appending) meet there, and order on the wire
+//! is the order of holding it. It is held for one non-blocking system call at most, never while Python runs.
+
+use std::io::{self, IoSlice, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
+use parking_lot::{Condvar, Mutex};
+use socket2::Socket;
+use tokio::io::unix::AsyncFd;
+
+use crate::clock::{Tick, tick_of};
+use crate::listener::{Peer, watch};
+use crate::server::Shared;
+
+/// An exchange is with a worker: it, and nobody else, may answer.
+const BUSY: u32 = 1;
+/// The IO task wants to be woken when the exchange is over.
+const WAKE: u32 = 1 << 1;
+/// The outbox holds bytes; the IO task writes them.
+const QUEUED: u32 = 1 << 2;
+/// The exchange ended with the promise to close the connection.
+const CLOSE: u32 = 1 << 3;
+/// The connection is lost: what is written to it is discarded.
+const GONE: u32 = 1 << 4;
+/// The client has said that it sends no more.
+const HALF_CLOSED: u32 = 1 << 5;
+/// The clock has run out.
+const EXPIRED: u32 = 1 << 6;
+/// The server is stopping.
+const DRAIN: u32 = 1 << 7;
+
+/// Bytes in the outbox from which a streaming worker waits, and below which it goes on.
+const OUTBOX_HIGH: usize = 256 * 1024;
+const OUTBOX_LOW: usize = 64 * 1024;
+
+/// Whether more of the same answer follows, or how the exchange ends with these bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// More bytes of this answer follow.
+    More,
+    /// These were the last bytes. `close`: the connection ends with them.
+    Finish { close: bool },
+}
+
+/// The connection is lost; nobody will read what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// Why an IO task that waited goes on.
+#[derive(Debug)]
+pub(crate) enum Wake {
+    /// Bytes were read into the buffer.
+    Bytes(usize),
+    /// The client sends no more.
+    EndOfInput,
+    /// The connection is lost.
+    Lost,
+    /// The exchange is over, and its last byte written.
+    Finished { close: bool },
+    /// The deadline has passed.
+    Expired,
+    /// The server has begun to stop.
+    Drain,
+}
+
+/// What an IO task waits for, beside the loss of the connection, the clock and the drain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Interest {
+    /// Bytes of the client.
+    pub(crate) read: bool,
+    /// The end of the exchange.
+    pub(crate) finish: bool,
+}
+
+#[derive(Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    written: usize,
+    /// How the exchange ends when the outbox is empty; `None` while more may follow.
+    end: Option<bool>,
+}
+
+impl Outbox {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        // A long stream to a slow client never empties the outbox, so what was written must be cut off on the way.
+        if self.written > self.bytes.len() / 2 {
+            self.bytes.drain(..self.written);
+            self.written = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
+/// One connection, as its IO task and a worker share it.
+pub(crate) struct Link {
+    socket: AsyncFd<Socket>,
+    state: AtomicU32,
+    task: AtomicWaker,
+    outbox: Mutex<Outbox>,
+    room: Condvar,
+    server: Arc<Shared>,
+    quiet_since: AtomicU32,
+    peer: Peer,
+}
+
+impl Link {
+    /// Takes a connected, non-blocking socket. IO thread, within its runtime.
+    pub(crate) fn new(socket: Socket, peer: Peer, server: Arc<Shared>) -> io::Result<Self> {
+        Ok(Self {
+            socket: watch(socket)?,
+            state: AtomicU32::new(0),
+            task: AtomicWaker::new(),
+            outbox: Mutex::new(Outbox::default()),
+            room: Condvar::new(),
+            quiet_since: AtomicU32::new(tick_of(server.epoch)),
+            server,
+            peer,
+        })
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The server that the connection belongs to.
+    pub(crate) fn server(&self) -> &Shared {
+        &self.server
+    }
+
+    fn has(&self, bits: u32) -> bool {
+        self.state.load(Ordering::Acquire) & bits != 0
+    }
+
+    /// An exchange is with a worker. Any thread.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.has(BUSY)
+    }
+
+    /// The client has closed its side or is lost. Any thread; no system call.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.has(GONE | HALF_CLOSED)
+    }
+
+    /// The tick at which the last exchange ended.
+    pub(crate) fn quiet_since(&self) -> Tick {
+        self.quiet_since.load(Ordering::Relaxed)
+    }
+
+    // ---- the side of the IO thread
+
+    /// Begins an exchange. With `wake` the task is woken at its end. IO task, before the request is given away.
+    pub(crate) fn begin_exchange(&self, wake: bool) {
+        self.state.fetch_or(if wake { BUSY | WAKE } else { BUSY }, Ordering::AcqRel);
+    }
+
+    /// The clock's word that the deadline has passed. IO thread.
+    pub(crate) fn expire(&self) {
+        self.state.fetch_or(EXPIRED, Ordering::AcqRel);
+        self.task.wake();
+    }
+
+    /// The server's word that it stops. IO thread.
+    pub(crate) fn drain(&self) {
+        self.state.fetch_or(DRAIN, Ordering::AcqRel);
+        self.task.wake();
+    }
+
+    /// Notes that the client sends no more. IO task.
+    pub(crate) fn half_closed(&self) {
+        self.state.fetch_or(HALF_CLOSED, Ordering::AcqRel);
+    }
+
+    /// Gives the connection up: what is still written to it is discarded, a worker that waits for room is let go.
+    pub(crate) fn abandon(&self) {
+        self.state.fetch_or(GONE, Ordering::AcqRel);
+        let mut outbox = self.outbox.lock();
+        *outbox = Outbox::default();
+        drop(outbox);
+        self.room.notify_all();
+        // The descriptor lives until the worker lets go of the exchange; the peer should not have to wait for that.
+        let _ = self.socket.get_ref().shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Says to the peer that nothing more will be sent.
+    pub(crate) fn shutdown_write(&self) {
+        // An error means that the peer was faster.
+        let _ = self.socket.get_ref().shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Waits for what `interest` names, and reads into `buffer` if that is bytes. IO task only.
+    ///
+    /// Flushes the outbox on the way; `progress` is called whenever the client has taken some of it. The end of an
+    /// exchange is seen by whoever polls, but wakes the task only after [`Link::begin_exchange`] or
+    /// [`Link::wake_at_finish`] asked for that.
+    pub(crate) fn poll_wait(
+        &self,
+        cx: &mut Context<'_>,
+        interest: Interest,
+        buffer: &mut [u8],
+        mut progress: impl FnMut(),
+    ) -> Poll<Wake> {
+        // The order matters: first the waker, then the state (see the head of this file).
+        self.task.register(cx.waker());
+        let mut state = self.state.load(Ordering::Acquire);
+        if state & QUEUED != 0 {
+            match self.poll_flush(cx, &mut progress) {
+                Poll::Ready(Err(_)) => return Poll::Ready(Wake::Lost),
+                Poll::Ready(Ok(())) | Poll::Pending => state = self.state.load(Ordering::Acquire),
+            }
+        }
+        if state & GONE != 0 {
+            return Poll::Ready(Wake::Lost);
+        }
+        if interest.finish && state & (BUSY | QUEUED) == 0 {
+            self.state.fetch_and(!WAKE, Ordering::AcqRel);
+            return Poll::Ready(Wake::Finished { close: state & CLOSE != 0 });
+        }
+        if interest.read {
+            match self.poll_read(cx, buffer) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Wake::EndOfInput),
+                Poll::Ready(Ok(count)) => return Poll::Ready(Wake::Bytes(count)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Wake::Lost),
+                Poll::Pending => {}
+            }
+        }
+        // After the bytes: a request that arrives with the deadline is still served.
+        if state & (EXPIRED | DRAIN) != 0 {
+            self.state.fetch_and(!(EXPIRED | DRAIN), Ordering::AcqRel);
+            return Poll::Ready(if state & DRAIN != 0 { Wake::Drain } else { Wake::Expired });
+        }
+        Poll::Pending
+    }
+
+    /// Asks to be woken at the end of the exchange. If that has come already, the next [`Link::poll_wait`] sees it.
+    /// IO task.
+    pub(crate) fn wake_at_finish(&self) {
+        self.state.fetch_or(WAKE, Ordering::AcqRel);
+    }
+
+    /// Bytes wait for the client to take them.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.has(QUEUED)
+    }
+
+    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.socket.poll_read_ready(cx))?;
+            match self.socket.get_ref().read(buffer) {
+                Ok(count) => {
+                    // A short read has emptied the socket's buffer: the next read would only say so, for the price
+                    // of a system call. Edge-triggered readiness tells when more has come.
+                    if count > 0 && count < buffer.len() {
+                        guard.clear_ready();
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
+                Err(problem) => return Poll::Ready(Err(problem)),
+            }
+        }
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>, progress: &mut impl FnMut()) -> Poll<io::Result<()>> {
+        loop {
+            let mut guard = ready!(self.socket.poll_write_ready(cx))?;
+            let mut outbox = self.outbox.lock();
+            if outbox.rest().is_empty() {
+                let end = outbox.end.take();
+                *outbox = Outbox::default();
+                self.state.fetch_and(!QUEUED, Ordering::AcqRel);
+                drop(outbox);
+                self.room.notify_all();
+                if let Some(close) = end {
+                    self.end_exchange(close);
+                }
+                return Poll::Ready(Ok(()));
+            }
+            match self.socket.get_ref().send_with_flags(outbox.rest(), SEND_FLAGS) {
+                Ok(count) => {
+                    outbox.written += count;
+                    let rest = outbox.rest().len();
+                    drop(outbox);
+                    progress();
+                    if rest < OUTBOX_LOW {
+                        self.room.notify_all();
+                    }
+                }
+                Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
+                Err(problem) => return Poll::Ready(Err(problem)),
+            }
+        }
+    }
+
+    // ---- the side of whoever owns the exchange: a worker, or the IO task for answers of its own
+
+    /// Writes `head` and `body`, at once as far as the socket takes them; the IO task writes the rest.
+    ///
+    /// Called by the owner of the exchange, on any thread, detached from the interpreter. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] when the connection is lost; the exchange is over then.
+    pub(crate) fn send(&self, head: &[u8], body: &[u8], then: Then) -> Result<(), Gone> {
+        let total = head.len() + body.len();
+        let mut outbox = self.outbox.lock();
+        if self.has(GONE) {
+            drop(outbox);
+            self.end_exchange(true);
+            return Err(Gone);
+        }
+        let mut sent = 0;
+        if outbox.bytes.is_empty() && total > 0 {
+            sent = match self.send_now(head, body) {
+                Ok(count) => count,
+                Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(_) => {
+                    drop(outbox);
+                    self.state.fetch_or(GONE, Ordering::AcqRel);
+                    self.end_exchange(true);
+                    return Err(Gone);
+                }
+            };
+        }
+        if sent == total && outbox.bytes.is_empty() {
+            drop(outbox);
+            if let Then::Finish { close } = then {
+                self.end_exchange(close);
+            }
+            return Ok(());
+        }
+        outbox.append(&head[sent.min(head.len())..]);
+        outbox.append(&body[sent.saturating_sub(head.len())..]);
+        if let Then::Finish { close } = then {
+            outbox.end = Some(close);
+        }
+        self.state.fetch_or(QUEUED, Ordering::AcqRel);
+        drop(outbox);
+        self.task.wake();
+        Ok(())
+    }
+
+    /// Waits until the client has taken enough for more to be queued. A worker, detached from the interpreter.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] when the connection is lost, which the write timeout also leads to: the wait is bounded by it.
+    pub(crate) fn wait_for_room(&self) -> Result<(), Gone> {
+        let mut outbox = self.outbox.lock();
+        if outbox.rest().len() >= OUTBOX_HIGH {
+            while outbox.rest().len() >= OUTBOX_LOW && !self.has(GONE) {
+                // The bound is a safety net: every path that sets GONE notifies.
+                self.room.wait_for(&mut outbox, Duration::from_secs(1));
+            }
+        }
+        if self.has(GONE) { Err(Gone) } else { Ok(()) }
+    }
+
+    /// Ends the exchange, and wakes the IO task if it must act or has asked for it.
+    fn end_exchange(&self, close: bool) {
+        self.quiet_since.store(tick_of(self.server.epoch), Ordering::Relaxed);
+        if close {
+            self.state.fetch_or(CLOSE, Ordering::AcqRel);
+        }
+        let before = self.state.fetch_and(!(BUSY | WAKE), Ordering::AcqRel);
+        if close || before & WAKE != 0 {
+            self.task.wake();
+        }
+    }
+
+    fn send_now(&self, head: &[u8], body: &[u8]) -> io::Result<usize> {
+        let socket = self.socket.get_ref();
+        loop {
+            let result = if body.is_empty() {
+                socket.send_with_flags(head, SEND_FLAGS)
+            } else if head.is_empty() {
+                socket.send_with_flags(body, SEND_FLAGS)
+            } else {
+                socket.send_vectored_with_flags(&[IoSlice::new(head), IoSlice::new(body)], SEND_FLAGS)
+            };
+            match result {
+                Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+/// A peer that has gone must not raise SIGPIPE, which ends the process where an embedding program has not ignored it.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+const SEND_FLAGS: i32 = 0;

@@ -1,0 +1,329 @@
+//! Answers on their way from a worker to the client.
+//!
+//! A [`Responder`] is the right to answer one request. It is used up by the answer, so there cannot be two; dropped
+//! without an answer it sends a 500, so there is never none.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ushabti_proto::http1::encode::{
+    BodyLength, ConnectionField, EncodeError, LAST_CHUNK, body_forbidden, encode_chunk, encode_head, http_date,
+    reason_phrase,
+};
+use ushabti_proto::http1::head::{RequestHead, Version};
+
+use crate::access_log::Entry;
+use crate::journal::Level;
+use crate::link::{Gone, Link, Then};
+use crate::request::Request;
+
+/// How long the body of an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// So many bytes.
+    Known(u64),
+    /// Unknown until it ends.
+    Stream,
+}
+
+/// What the encoded head promises about the rest of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promise {
+    status: u16,
+    framing: Framing,
+    close: bool,
+}
+
+impl Promise {
+    /// Whether the answer has no body that could be sent (HEAD, 204, 304), so that it need not be made.
+    pub fn is_bodiless(&self) -> bool {
+        self.framing == Framing::Nothing
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// No body follows: HEAD, 204, 304.
+    Nothing,
+    Exactly(u64),
+    Chunked,
+    UntilClose,
+}
+
+/// What the answer to one request must know of it.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    keep_alive: bool,
+    version: Version,
+    head_only: bool,
+}
+
+/// The right to answer one request, on any thread.
+pub struct Responder {
+    link: Option<Arc<Link>>,
+    terms: Terms,
+}
+
+impl Responder {
+    pub(crate) fn new(link: Arc<Link>, head: &RequestHead) -> Self {
+        let terms =
+            Terms { keep_alive: head.keep_alive(), version: head.version(), head_only: head.method() == "HEAD" };
+        Self { link: Some(link), terms }
+    }
+
+    fn link(&self) -> &Arc<Link> {
+        self.link.as_ref().expect("the link is taken only by the methods that use the responder up")
+    }
+
+    /// The client has closed its side or is lost. No system call.
+    pub fn is_disconnected(&self) -> bool {
+        self.link().is_disconnected()
+    }
+
+    /// Appends the head of an answer to `out` (RFC 9112 section 4) and says what must follow it.
+    ///
+    /// A `Connection: close` among the fields is obeyed; a stopping server closes as well.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] when a field cannot be sent as it is; `out` is unchanged then, and the request can still be
+    /// answered otherwise.
+    pub fn encode<'a>(
+        &self,
+        out: &mut Vec<u8>,
+        status: u16,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+        length: Length,
+    ) -> Result<Promise, EncodeError> {
+        encode_answer(out, status, fields, length, self.terms, self.link())
+    }
+
+    /// Sends a whole answer and ends the exchange. `head` is what [`Responder::encode`] made.
+    ///
+    /// Detached from the interpreter; never blocks. What the client does not take at once, the IO thread writes.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] when the client has left; the answer is counted as discarded.
+    pub fn send(mut self, request: &Request, promise: Promise, head: &[u8], body: &[u8]) -> Result<(), Gone> {
+        let link = self.link.take().expect("a responder is used once");
+        let body = if promise.is_bodiless() { &[] } else { body };
+        let sent = link.send(head, body, Then::Finish { close: promise.close });
+        record(&link, request, promise.status, body.len() as u64, sent);
+        sent
+    }
+
+    /// Sends the head of an answer whose body follows in pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] when the client has left.
+    pub fn begin(mut self, promise: Promise, head: &[u8]) -> Result<BodyWriter, Gone> {
+        let link = self.link.take().expect("a responder is used once");
+        link.send(head, &[], Then::More)?;
+        Ok(BodyWriter { link: Some(link), promise, sent: 0, chunk: Vec::new() })
+    }
+
+    /// Answers with a status and one sentence, without any handler. Any thread.
+    pub fn refuse(mut self, request: &Request, status: u16, fields: &[(&[u8], &[u8])], detail: &str) {
+        let link = self.link.take().expect("a responder is used once");
+        let (sent, bytes) = send_plain(&link, self.terms, status, fields, detail);
+        record(&link, request, status, bytes, sent);
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.server().journal.notice(Level::Error, "a request was dropped without an answer; sent 500".to_owned());
+            let _ = send_plain(&link, self.terms, 500, &[], "");
+        }
+    }
+}
+
+/// The body of an answer, sent in pieces. Dropped before [`BodyWriter::finish`] it closes the connection, so that the
+/// client sees that the answer is cut off.
+pub struct BodyWriter {
+    link: Option<Arc<Link>>,
+    promise: Promise,
+    sent: u64,
+    chunk: Vec<u8>,
+}
+
+/// A body that does not fit the length that its head has promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyProblem {
+    /// The client has left.
+    Gone,
+    /// More bytes than promised: the surplus was not sent.
+    TooLong,
+}
+
+impl BodyWriter {
+    /// Bytes of the body so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Sends a piece; waits while the client has not taken what was sent before. Detached from the interpreter.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyProblem::Gone`] when the client has left or takes nothing for the write timeout, [`BodyProblem::TooLong`] when
+    /// the promised length is exceeded.
+    pub fn write(&mut self, data: &[u8]) -> Result<(), BodyProblem> {
+        let Some(link) = &self.link else { return Err(BodyProblem::Gone) };
+        if data.is_empty() {
+            return Ok(());
+        }
+        let sent = self.sent + data.len() as u64;
+        let result = match self.promise.framing {
+            Framing::Nothing => return Ok(()),
+            Framing::Exactly(length) if sent > length => return Err(BodyProblem::TooLong),
+            Framing::Exactly(_) | Framing::UntilClose => link.send(&[], data, Then::More),
+            Framing::Chunked => {
+                self.chunk.clear();
+                encode_chunk(&mut self.chunk, data);
+                link.send(&self.chunk, &[], Then::More)
+            }
+        };
+        self.sent = sent;
+        result.and_then(|()| link.wait_for_room()).map_err(|Gone| BodyProblem::Gone)
+    }
+
+    /// Ends the answer. Returns false if it is shorter than promised: then the connection is closed.
+    pub fn finish(mut self, request: &Request) -> bool {
+        let Some(link) = self.link.take() else { return true };
+        let whole = !matches!(self.promise.framing, Framing::Exactly(length) if length != self.sent);
+        let tail = if self.promise.framing == Framing::Chunked { LAST_CHUNK } else { &[] };
+        let sent = link.send(tail, &[], Then::Finish { close: self.promise.close || !whole });
+        record(&link, request, self.promise.status, self.sent, sent);
+        whole
+    }
+}
+
+impl Drop for BodyWriter {
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take() {
+            // Without the last chunk, or short of the length: the client can tell that this is not the whole body.
+            let _ = link.send(&[], &[], Then::Finish { close: true });
+        }
+    }
+}
+
+fn encode_answer<'a>(
+    out: &mut Vec<u8>,
+    status: u16,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    length: Length,
+    terms: Terms,
+    link: &Link,
+) -> Result<Promise, EncodeError> {
+    let server = link.server();
+    let (body, mut framing) = match length {
+        _ if body_forbidden(status) => (BodyLength::None, Framing::Nothing),
+        Length::Known(bytes) => (BodyLength::Known(bytes), Framing::Exactly(bytes)),
+        // HTTP/1.0 knows no chunks: there the end of the connection ends the body (RFC 9112 section 6.3).
+        Length::Stream if terms.version == Version::Http10 => (BodyLength::UntilClose, Framing::UntilClose),
+        Length::Stream => (BodyLength::Chunked, Framing::Chunked),
+    };
+    if terms.head_only {
+        framing = Framing::Nothing;
+    }
+    let asked = fields.clone().any(|(name, value)| name.eq_ignore_ascii_case(b"connection") && names_close(value));
+    let close = !terms.keep_alive || asked || framing == Framing::UntilClose || server.is_draining();
+    let connection = match (close, terms.version) {
+        (true, _) => ConnectionField::Close,
+        (false, Version::Http10) => ConnectionField::KeepAlive,
+        (false, Version::Http11) => ConnectionField::Omit,
+    };
+    encode_head(out, status, fields, body, connection, &date(), server.config.server_field.as_deref())?;
+    Ok(Promise { status, framing, close })
+}
+
+fn names_close(value: &[u8]) -> bool {
+    value.split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// Sends a whole answer of the server's own; returns how that went and the length of its body.
+fn send_plain(
+    link: &Link,
+    terms: Terms,
+    status: u16,
+    fields: &[(&[u8], &[u8])],
+    detail: &str,
+) -> (Result<(), Gone>, u64) {
+    let reason = reason_phrase(status);
+    let text = match (body_forbidden(status), detail.is_empty()) {
+        (true, _) => String::new(),
+        (false, true) => format!("{status} {reason}\n"),
+        (false, false) => format!("{status} {reason}: {detail}\n"),
+    };
+    let mut out = Vec::with_capacity(256);
+    let content_type: &[(&[u8], &[u8])] =
+        if text.is_empty() { &[] } else { &[(b"content-type", b"text/plain; charset=utf-8")] };
+    let all = fields.iter().chain(content_type).copied();
+    let promise = encode_answer(&mut out, status, all, Length::Known(text.len() as u64), terms, link)
+        .expect("the fields of the server's own answers are constants, or checked tokens");
+    let body: &[u8] = if promise.is_bodiless() { &[] } else { text.as_bytes() };
+    (link.send(&out, body, Then::Finish { close: promise.close }), body.len() as u64)
+}
+
+/// Answers from the IO thread: a refusal that no worker sees. `keep_alive` false closes the connection after it.
+pub(crate) fn refuse(
+    link: &Link,
+    head: Option<&RequestHead>,
+    keep_alive: bool,
+    status: u16,
+    fields: &[(&[u8], &[u8])],
+    detail: &str,
+) -> u64 {
+    let terms = Terms {
+        keep_alive,
+        version: head.map_or(Version::Http11, RequestHead::version),
+        head_only: head.is_some_and(|head| head.method() == "HEAD"),
+    };
+    send_plain(link, terms, status, fields, detail).1
+}
+
+/// Counts an answer and writes its line.
+fn record(link: &Link, request: &Request, status: u16, body_bytes: u64, sent: Result<(), Gone>) {
+    let server = link.server();
+    if sent.is_ok() {
+        server.counters.answered(status);
+    } else {
+        server.counters.discarded();
+    }
+    if request.logged {
+        // 499 is what nginx made the field's word for "the client left before the answer".
+        let status = if sent.is_ok() { status } else { 499 };
+        let entry = Entry {
+            peer: &request.peer,
+            head: Some(&request.head),
+            status,
+            body_bytes,
+            taken: request.received.elapsed(),
+        };
+        if let Some(line) = server.config.access_log.line(&entry) {
+            server.journal.line(line);
+        }
+    }
+}
+
+/// The present `Date`, formatted once a second and thread.
+fn date() -> [u8; 29] {
+    thread_local! {
+        static CACHE: Cell<(u64, [u8; 29])> = const { Cell::new((0, [0; 29])) };
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    CACHE.with(|cache| {
+        let (second, text) = cache.get();
+        if second == now && second != 0 {
+            return text;
+        }
+        let text = http_date(now);
+        cache.set((now, text));
+        text
+    })
+}

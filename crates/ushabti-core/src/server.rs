@@ -1,0 +1,124 @@
+//! What all threads of one server share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+use crate::config::Config;
+use crate::journal::Journal;
+use crate::queue::Queue;
+use crate::request::Job;
+use crate::routes::RouteTable;
+use crate::stats::Counters;
+
+/// Where a server is in its life; it only goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Running = 0,
+    /// No new connections; what was accepted is served to its end.
+    Draining = 1,
+    /// The IO thread ends; connections that are left are cut.
+    Closed = 2,
+}
+
+/// Routes, and the numbers of the handlers that answer when none matches.
+pub struct Routing {
+    /// The compiled routes.
+    pub table: Arc<RouteTable>,
+    /// The handler for 404, if the application has one.
+    pub not_found: Option<u32>,
+    /// The handler for 405, if the application has one.
+    pub method_not_allowed: Option<u32>,
+}
+
+/// One server, as its IO thread, its workers and its owner share it.
+pub struct Shared {
+    pub(crate) config: Config,
+    pub(crate) routing: Routing,
+    /// Ready requests.
+    pub queue: Queue<Job>,
+    /// Access lines and notices.
+    pub journal: Journal,
+    /// Counters.
+    pub counters: Counters,
+    pub(crate) epoch: Instant,
+    phase: AtomicU8,
+    /// Tells the IO thread that the phase has changed.
+    pub(crate) phase_changed: Notify,
+    /// Listeners and connections that are still open.
+    live: AtomicUsize,
+    drained: Condvar,
+    /// Guards nothing but the wait on `drained`.
+    drained_lock: Mutex<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, routing: Routing) -> Self {
+        let queue = Queue::new(config.queue_max, config.workers_min, config.workers_max, config.worker_idle);
+        Self {
+            config,
+            routing,
+            queue,
+            journal: Journal::default(),
+            counters: Counters::default(),
+            epoch: Instant::now(),
+            phase: AtomicU8::new(Phase::Running as u8),
+            phase_changed: Notify::new(),
+            live: AtomicUsize::new(0),
+            drained: Condvar::new(),
+            drained_lock: Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            _ => Phase::Closed,
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) != Phase::Running as u8
+    }
+
+    /// Goes on to `phase`, unless the server is there or beyond.
+    pub(crate) fn advance(&self, phase: Phase) {
+        if self.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8 {
+            self.phase_changed.notify_one();
+        }
+    }
+
+    /// Counts a listener or connection in.
+    pub(crate) fn enter(&self) {
+        self.live.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts a listener or connection out.
+    pub(crate) fn leave(&self) {
+        if self.live.fetch_sub(1, Ordering::AcqRel) == 1 && self.is_draining() {
+            // Taken so that a waiter which has just read `live` is in its wait before the word comes.
+            drop(self.drained_lock.lock());
+            self.drained.notify_all();
+        }
+    }
+
+    /// Waits until every listener and connection is gone. False: the time was up first. Detached.
+    pub(crate) fn wait_drained(&self, timeout: Duration) -> bool {
+        let until = Instant::now().checked_add(timeout);
+        let mut guard = self.drained_lock.lock();
+        while self.live.load(Ordering::Acquire) > 0 {
+            match until {
+                None => self.drained.wait(&mut guard),
+                Some(until) if self.drained.wait_until(&mut guard, until).timed_out() => {
+                    return self.live.load(Ordering::Acquire) == 0;
+                }
+                Some(_) => {}
+            }
+        }
+        true
+    }
+}

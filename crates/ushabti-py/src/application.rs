@@ -1,0 +1,56 @@
+//! What the workers call: the handlers of the routes, and the hooks by which Python converts values and errors.
+
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use crate::routes::RouteTable;
+
+/// The application as the workers see it, fixed when the server starts.
+#[pyclass(frozen, module = "ushabti._core")]
+pub struct Application {
+    /// `endpoint(request, **parameters) -> value`; the index is the route's number.
+    endpoints: Vec<Py<PyAny>>,
+    /// The routes, for the names of the paths' parameters.
+    pub(crate) routes: Py<RouteTable>,
+    /// `as_response(value) -> Response`, for every value but text, bytes and responses.
+    pub(crate) as_response: Py<PyAny>,
+    /// `fail(request, exception) -> Response`: logs what must be logged and finds the answer.
+    pub(crate) fail: Py<PyAny>,
+    /// `surplus(request, value)`: a handler returned a value after it had answered.
+    pub(crate) surplus: Py<PyAny>,
+    /// `cut(request, exception)`: a streamed body failed after its head was sent.
+    pub(crate) cut: Py<PyAny>,
+    /// The class of responses.
+    pub(crate) response: Py<PyType>,
+    /// `loads(bytes) -> object`.
+    pub(crate) loads: Py<PyAny>,
+    pub(crate) text_type: String,
+    pub(crate) bytes_type: String,
+}
+
+impl Application {
+    pub(crate) fn endpoint<'py>(&self, py: Python<'py>, route: u32) -> &Bound<'py, PyAny> {
+        self.endpoints[route as usize].bind(py)
+    }
+}
+
+#[pymethods]
+impl Application {
+    #[new]
+    #[pyo3(signature = (*, endpoints, routes, as_response, fail, surplus, cut, response, loads, text_type, bytes_type))]
+    #[expect(clippy::too_many_arguments, reason = "keyword-only on the side of Python, where it is called once")]
+    fn new(
+        endpoints: Vec<Py<PyAny>>,
+        routes: Py<RouteTable>,
+        as_response: Py<PyAny>,
+        fail: Py<PyAny>,
+        surplus: Py<PyAny>,
+        cut: Py<PyAny>,
+        response: Py<PyType>,
+        loads: Py<PyAny>,
+        text_type: String,
+        bytes_type: String,
+    ) -> Self {
+        Self { endpoints, routes, as_response, fail, surplus, cut, response, loads, text_type, bytes_type }
+    }
+}

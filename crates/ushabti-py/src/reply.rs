@@ -1,0 +1,274 @@
+//! From the value that a handler returned to the bytes of an answer.
+//!
+//! Text, bytes and responses are converted here, because they are what most handlers return; every other value goes
+//! through `as_response` of `ushabti.responses`, which also knows what to say of a value that is no answer.
+
+use std::borrow::Cow;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use ushabti_core::Gone;
+use ushabti_core::reply::{BodyProblem, BodyWriter, Length, Promise, Responder};
+
+use crate::application::Application;
+use crate::request::Request;
+
+/// Up to this size a body is copied behind its head, which is cheaper than a write of two parts.
+const COPY_MAX: usize = 16 * 1024;
+
+/// An answer whose head is encoded, ready to be sent.
+pub(crate) struct Prepared {
+    promise: Promise,
+    body: Body,
+}
+
+enum Body {
+    /// Behind the head in the buffer.
+    Copied,
+    /// Too large to copy.
+    Bytes(Py<PyBytes>),
+    /// Made piece by piece.
+    Pieces(Py<PyAny>),
+}
+
+type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+
+/// Encodes the answer that `value` stands for into `buffer`. Attached; nothing is sent yet.
+///
+/// # Errors
+///
+/// Whatever makes `value` no answer: the request can still be answered otherwise then.
+pub(crate) fn prepare(
+    py: Python<'_>,
+    application: &Application,
+    value: &Bound<'_, PyAny>,
+    responder: &Responder,
+    buffer: &mut Vec<u8>,
+) -> PyResult<Prepared> {
+    buffer.clear();
+    if let Ok(text) = value.cast_exact::<PyString>() {
+        return prepare_plain(&application.text_type, text.to_str()?.as_bytes(), None, responder, buffer);
+    }
+    if let Ok(bytes) = value.cast_exact::<PyBytes>() {
+        return prepare_plain(&application.bytes_type, bytes.as_bytes(), Some(bytes), responder, buffer);
+    }
+    if value.is_instance(application.response.bind(py))? {
+        return prepare_response(value, responder, buffer);
+    }
+    prepare_response(&application.as_response.bind(py).call1((value,))?, responder, buffer)
+}
+
+fn prepare_plain(
+    content_type: &str,
+    body: &[u8],
+    object: Option<&Bound<'_, PyBytes>>,
+    responder: &Responder,
+    buffer: &mut Vec<u8>,
+) -> PyResult<Prepared> {
+    let fields = [(b"content-type".as_slice(), content_type.as_bytes())];
+    let promise = responder
+        .encode(buffer, 200, fields.into_iter(), Length::Known(body.len() as u64))
+        .map_err(|problem| PyValueError::new_err(problem.to_string()))?;
+    Ok(match object {
+        Some(object) if body.len() > COPY_MAX => Prepared { promise, body: Body::Bytes(object.clone().unbind()) },
+        _ => copied(promise, body, buffer),
+    })
+}
+
+fn copied(promise: Promise, body: &[u8], buffer: &mut Vec<u8>) -> Prepared {
+    if !promise.is_bodiless() {
+        buffer.extend_from_slice(body);
+    }
+    Prepared { promise, body: Body::Copied }
+}
+
+fn prepare_response(response: &Bound<'_, PyAny>, responder: &Responder, buffer: &mut Vec<u8>) -> PyResult<Prepared> {
+    let py = response.py();
+    let status: u16 = response.getattr(intern!(py, "status"))?.extract()?;
+    let pairs = response.getattr(intern!(py, "headers"))?.getattr(intern!(py, "pairs"))?;
+    let pairs = pairs.cast_into::<PyList>()?;
+    let mut fields: Vec<Field<'static>> = Vec::with_capacity(pairs.len());
+    for pair in pairs.iter() {
+        let pair = pair.cast_into::<PyTuple>()?;
+        fields.push((field_bytes(&pair.get_item(0)?)?, field_bytes(&pair.get_item(1)?)?));
+    }
+    let body = response.getattr(intern!(py, "body"))?;
+    let whole = body.cast::<PyBytes>().ok();
+    let length = match &whole {
+        Some(bytes) => Length::Known(bytes.as_bytes().len() as u64),
+        None => promised_length(&fields),
+    };
+    let borrowed = fields.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
+    let promise = responder
+        .encode(buffer, status, borrowed, length)
+        .map_err(|problem| PyValueError::new_err(problem.to_string()))?;
+    Ok(match whole {
+        Some(bytes) if bytes.as_bytes().len() > COPY_MAX => {
+            Prepared { promise, body: Body::Bytes(bytes.clone().unbind()) }
+        }
+        Some(bytes) => copied(promise, bytes.as_bytes(), buffer),
+        None => Prepared { promise, body: Body::Pieces(body.unbind()) },
+    })
+}
+
+/// A piecewise body whose length the handler knows is sent with that length.
+fn promised_length(fields: &[Field<'_>]) -> Length {
+    fields
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(b"content-length"))
+        .and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse().ok())
+        .map_or(Length::Stream, Length::Known)
+}
+
+/// Header text as bytes: ISO 8859-1, one byte a character (RFC 9110 section 5.5).
+fn field_bytes(text: &Bound<'_, PyAny>) -> PyResult<Cow<'static, [u8]>> {
+    let text = text
+        .cast::<PyString>()
+        .map_err(|_| PyTypeError::new_err(format!("a header field is made of str, not {}", text.get_type())))?
+        .to_str()?;
+    if text.is_ascii() {
+        return Ok(text.as_bytes().to_vec().into());
+    }
+    text.chars()
+        .map(|character| {
+            u8::try_from(u32::from(character)).map_err(|_| {
+                PyValueError::new_err(format!(
+                    "header text {text:?} has characters outside ISO 8859-1; encode them first"
+                ))
+            })
+        })
+        .collect::<PyResult<Vec<u8>>>()
+        .map(Cow::from)
+}
+
+/// An answer on its way out of the interpreter: everything that can be sent while detached.
+pub(crate) struct Outgoing {
+    responder: Responder,
+    promise: Promise,
+    body: Option<Py<PyBytes>>,
+}
+
+impl Prepared {
+    /// What remains to be done detached; a piecewise body is sent here and now instead, and leaves nothing.
+    pub(crate) fn into_outgoing(
+        self,
+        py: Python<'_>,
+        application: &Application,
+        request: &Bound<'_, Request>,
+        responder: Responder,
+        buffer: &[u8],
+    ) -> Option<Outgoing> {
+        match self.body {
+            Body::Copied => Some(Outgoing { responder, promise: self.promise, body: None }),
+            Body::Bytes(bytes) => Some(Outgoing { responder, promise: self.promise, body: Some(bytes) }),
+            Body::Pieces(pieces) => {
+                let pieces = pieces.into_bound(py);
+                stream(application, request, &pieces, responder, self.promise, buffer);
+                close(&pieces);
+                None
+            }
+        }
+    }
+
+    /// Sends the answer, waiting for nothing but a piecewise body's reader. Attached; detaches to write.
+    pub(crate) fn finish(
+        self,
+        py: Python<'_>,
+        application: &Application,
+        request: &Bound<'_, Request>,
+        responder: Responder,
+        buffer: &[u8],
+    ) {
+        if let Some(outgoing) = self.into_outgoing(py, application, request, responder, buffer) {
+            let core = request.get().core();
+            let body = outgoing.body.as_ref().map(|bytes| bytes.clone_ref(py));
+            let body = body.as_ref().map_or(&[][..], |bytes| bytes.as_bytes(py));
+            // A client that has left is counted in the core; a handler cannot do anything about it.
+            let _ = py.detach(|| outgoing.responder.send(core, outgoing.promise, buffer, body));
+        }
+    }
+}
+
+impl Outgoing {
+    pub(crate) fn parts(self) -> (Responder, Promise, Option<Py<PyBytes>>) {
+        (self.responder, self.promise, self.body)
+    }
+}
+
+/// Sends a body piece by piece. The worker waits while the client is slow, detached.
+fn stream(
+    application: &Application,
+    request: &Bound<'_, Request>,
+    pieces: &Bound<'_, PyAny>,
+    responder: Responder,
+    promise: Promise,
+    head: &[u8],
+) {
+    let py = request.py();
+    let core = request.get().core();
+    let writer = match py.detach(|| responder.begin(promise, head)) {
+        Ok(writer) => writer,
+        Err(Gone) => return,
+    };
+    if promise.is_bodiless() {
+        writer.finish(core);
+        return;
+    }
+    match send_pieces(py, pieces, writer, core) {
+        Ok(()) => {}
+        Err(error) => {
+            // The head is out, so there can be no other answer: the connection ends short of the body's end.
+            if let Err(failure) = application.cut.bind(py).call1((request, error.value(py))) {
+                failure.write_unraisable(py, Some(pieces));
+            }
+        }
+    }
+}
+
+fn send_pieces(
+    py: Python<'_>,
+    pieces: &Bound<'_, PyAny>,
+    mut writer: BodyWriter,
+    core: &ushabti_core::request::Request,
+) -> PyResult<()> {
+    for piece in pieces.try_iter()? {
+        let piece = piece?;
+        let text;
+        let data = if let Ok(bytes) = piece.cast::<PyBytes>() {
+            bytes.as_bytes()
+        } else if let Ok(string) = piece.cast::<PyString>() {
+            text = string.clone();
+            text.to_str()?.as_bytes()
+        } else {
+            return Err(PyTypeError::new_err(format!(
+                "a streamed body is made of str or bytes, not {}",
+                piece.get_type().qualname()?
+            )));
+        };
+        match py.detach(|| writer.write(data)) {
+            Ok(()) => {}
+            Err(BodyProblem::Gone) => return Ok(()),
+            Err(BodyProblem::TooLong) => {
+                return Err(PyValueError::new_err("the streamed body is longer than its Content-Length"));
+            }
+        }
+    }
+    let sent = writer.sent();
+    if py.detach(|| writer.finish(core)) {
+        Ok(())
+    } else {
+        Err(PyValueError::new_err(format!("the streamed body ended after {sent} bytes, short of its Content-Length")))
+    }
+}
+
+/// Calls `close()` of a piecewise body, if it has one, as WSGI's iterables and generators do.
+fn close(pieces: &Bound<'_, PyAny>) {
+    let py = pieces.py();
+    if let Ok(method) = pieces.getattr(intern!(py, "close"))
+        && let Err(error) = method.call0()
+    {
+        error.write_unraisable(py, Some(pieces));
+    }
+}

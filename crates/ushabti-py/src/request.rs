@@ -1,0 +1,290 @@
+//! The request as a handler sees it: views made when they are asked for.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyLookupError, PyUnicodeDecodeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use ushabti_core::listener::Peer;
+use ushabti_core::reply::Responder;
+use ushabti_core::request::Request as CoreRequest;
+use ushabti_proto::http1::head::Version;
+use ushabti_proto::uri;
+
+use crate::application::Application;
+use crate::exceptions::{AlreadyResponded, http_error};
+use crate::multidict::{MultiDict, latin1};
+use crate::reply::{Prepared, prepare};
+
+/// One HTTP request (RFC 9110).
+///
+/// Read-only; any thread may use it, also after the handler has returned. The body is complete.
+#[pyclass(frozen, module = "ushabti._core", weakref)]
+pub struct Request {
+    core: Arc<CoreRequest>,
+    application: Py<Application>,
+    /// The right to answer; taken by the first answer. The lock is held for the taking alone.
+    responder: Mutex<Option<Responder>>,
+    body: PyOnceLock<Py<PyBytes>>,
+    query: PyOnceLock<Py<MultiDict>>,
+    path_params: PyOnceLock<Py<PyDict>>,
+    state: PyOnceLock<Py<PyDict>>,
+}
+
+impl Request {
+    pub(crate) fn new(core: Arc<CoreRequest>, responder: Responder, application: Py<Application>) -> Self {
+        Self {
+            core,
+            application,
+            responder: Mutex::new(Some(responder)),
+            body: PyOnceLock::new(),
+            query: PyOnceLock::new(),
+            path_params: PyOnceLock::new(),
+            state: PyOnceLock::new(),
+        }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<CoreRequest> {
+        &self.core
+    }
+
+    pub(crate) fn take_responder(&self) -> Option<Responder> {
+        self.responder.lock().take()
+    }
+
+    pub(crate) fn is_answered(&self) -> bool {
+        self.responder.lock().is_none()
+    }
+
+    /// Gives back the right to answer, when what was tried could not be sent.
+    pub(crate) fn restore_responder(&self, responder: Responder) {
+        *self.responder.lock() = Some(responder);
+    }
+
+    pub(crate) fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.application.get().routes.get().parameters(py, &self.core.params)
+    }
+
+    fn field(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.core.head.field(name).map(latin1)
+    }
+}
+
+#[pymethods]
+impl Request {
+    /// The method, in the case in which it came: `GET`.
+    #[getter]
+    fn method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::intern(py, self.core.head.method())
+    }
+
+    /// The request target as it came (RFC 9112 section 3.2).
+    #[getter]
+    fn target(&self) -> &str {
+        self.core.head.target()
+    }
+
+    /// The path, percent-decoded.
+    #[getter]
+    fn path(&self) -> Cow<'_, str> {
+        let raw = self.core.head.path();
+        // The router has refused paths that cannot be decoded; a handler of everything else sees them as they came.
+        uri::percent_decode(raw.as_bytes(), false).unwrap_or(Cow::Borrowed(raw))
+    }
+
+    /// The query as it came, without the question mark; empty if there is none.
+    #[getter]
+    fn query_string(&self) -> &str {
+        self.core.head.query().unwrap_or("")
+    }
+
+    /// The query's parameters (application/x-www-form-urlencoded).
+    #[getter]
+    fn query(&self, py: Python<'_>) -> PyResult<Py<MultiDict>> {
+        let make = || {
+            let pairs = uri::query_pairs(self.core.head.query().unwrap_or(""));
+            Py::new(
+                py,
+                MultiDict::of_pairs(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()),
+            )
+        };
+        self.query.get_or_try_init(py, make).map(|query| query.clone_ref(py))
+    }
+
+    /// The header fields.
+    #[getter]
+    fn headers(slf: Bound<'_, Self>) -> MultiDict {
+        MultiDict::fields(slf.unbind())
+    }
+
+    /// The cookies by name (RFC 6265 section 5.4); of equal names the first, which is the most specific.
+    #[getter]
+    fn cookies(&self) -> HashMap<String, String> {
+        let mut cookies = HashMap::new();
+        for (name, value) in self.core.head.fields() {
+            if !name.eq_ignore_ascii_case(b"cookie") {
+                continue;
+            }
+            for (name, value) in latin1(value).split(';').filter_map(|pair| pair.split_once('=')) {
+                let value = value.trim();
+                let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+                cookies.entry(name.trim().to_owned()).or_insert_with(|| inner.to_owned());
+            }
+        }
+        cookies
+    }
+
+    /// The body's bytes; empty if there is none.
+    #[getter]
+    fn body(&self, py: Python<'_>) -> Py<PyBytes> {
+        self.body.get_or_init(py, || PyBytes::new(py, &self.core.body).unbind()).clone_ref(py)
+    }
+
+    /// The body as text, by the charset of `Content-Type`, UTF-8 without one.
+    ///
+    /// Raises `HTTPError`: 400 if the bytes are not of that charset, 415 if it is not known.
+    #[getter]
+    fn text<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let content_type = self.field("content-type").unwrap_or_default();
+        let charset = content_type
+            .split(';')
+            .skip(1)
+            .filter_map(|parameter| parameter.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
+            .map_or("utf-8", |(_, value)| value.trim().trim_matches('"'));
+        self.body(py).bind(py).call_method1("decode", (charset,)).map_err(|error| {
+            if error.is_instance_of::<PyUnicodeDecodeError>(py) {
+                http_error(400, format!("the body is no {charset} text: {}", error.value(py)))
+            } else if error.is_instance_of::<PyLookupError>(py) {
+                http_error(415, format!("the charset {charset:?} is not known"))
+            } else {
+                error
+            }
+        })
+    }
+
+    /// The body, decoded as JSON.
+    ///
+    /// Raises `HTTPError` 400 if it is none.
+    fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let loads = self.application.get().loads.bind(py);
+        loads.call1((self.body(py),)).map_err(|error| {
+            if error.is_instance_of::<PyValueError>(py) {
+                http_error(400, format!("the body is no JSON: {}", error.value(py)))
+            } else {
+                error
+            }
+        })
+    }
+
+    /// The client's IP address; `unix` over a Unix socket.
+    #[getter]
+    fn client(&self) -> String {
+        match &self.core.peer {
+            Peer::Inet(address) => address.ip().to_string(),
+            Peer::Unix => "unix".to_owned(),
+        }
+    }
+
+    /// The other end of the connection: `address:port`, or `unix`.
+    #[getter]
+    fn peer(&self) -> String {
+        self.core.peer.to_string()
+    }
+
+    /// `http` or `https`.
+    #[getter]
+    fn scheme(&self) -> &'static str {
+        "http"
+    }
+
+    /// The host that the client asked for, with the port if it named one; empty in HTTP/1.0 without a `Host` field.
+    #[getter]
+    fn host(&self) -> &str {
+        self.core.head.host().unwrap_or("")
+    }
+
+    /// `1.0` or `1.1`.
+    #[getter]
+    fn http_version(&self) -> &'static str {
+        match self.core.head.version() {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+        }
+    }
+
+    /// The values of the path's parameters, converted.
+    #[getter]
+    fn path_params(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        let make = || self.parameters(py).map(Bound::unbind);
+        self.path_params.get_or_try_init(py, make).map(|parameters| parameters.clone_ref(py))
+    }
+
+    /// The methods that the path knows, for a handler of 405; empty otherwise.
+    #[getter]
+    fn allow(&self) -> &str {
+        self.core.allow.as_deref().unwrap_or("")
+    }
+
+    /// A dictionary for the application's own use, for as long as the request lives.
+    #[getter]
+    fn state(&self, py: Python<'_>) -> Py<PyDict> {
+        self.state.get_or_init(py, || PyDict::new(py).unbind()).clone_ref(py)
+    }
+
+    /// Whether an answer has been given.
+    #[getter]
+    fn responded(&self) -> bool {
+        self.is_answered()
+    }
+
+    /// Whether the client has closed its side of the connection or is lost. Costs no system call.
+    #[getter]
+    fn disconnected(&self) -> bool {
+        self.responder.lock().as_ref().is_some_and(Responder::is_disconnected)
+    }
+
+    /// Sends the answer now; the handler may go on working. Any thread.
+    ///
+    /// Raises `AlreadyResponded` if an answer was given before, and `ValueError` or `TypeError`, with nothing sent, if
+    /// this one cannot be sent.
+    #[pyo3(signature = (status=200, headers=None, body=None))]
+    fn respond(
+        slf: &Bound<'_, Self>,
+        status: u16,
+        headers: Option<Bound<'_, PyAny>>,
+        body: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let request = slf.get();
+        let application = request.application.get();
+        let body = body.unwrap_or_else(|| PyBytes::new(py, b"").into_any());
+        let value = match headers {
+            Some(headers) => (body, status, headers).into_pyobject(py)?,
+            None => (body, status).into_pyobject(py)?,
+        };
+        let response = application.as_response.bind(py).call1((value,))?;
+        let responder = request
+            .take_responder()
+            .ok_or_else(|| AlreadyResponded::new_err("this request has been answered already"))?;
+        let mut buffer = Vec::new();
+        match prepare(py, application, &response, &responder, &mut buffer) {
+            Ok(prepared) => {
+                Prepared::finish(prepared, py, application, slf, responder, &buffer);
+                Ok(())
+            }
+            Err(error) => {
+                request.restore_responder(responder);
+                Err(error)
+            }
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Request {} {}>", self.core.head.method(), self.core.head.target())
+    }
+}

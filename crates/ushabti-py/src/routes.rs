@@ -1,0 +1,77 @@
+//! The compiled route table, from the plain data of `ushabti.routing`.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use ushabti_core::routes::{Found, ParamValue, Params, Part, Policy, RouteSpec, RouteTable as CoreTable};
+
+use crate::exceptions::ConfigError;
+
+/// The routes of one application, compiled.
+///
+/// Takes `(number, methods or None, parts, max_body or None, access_log)` for each route; the parts are those of
+/// `ushabti.patterns`. Raises `ConfigError` for a pattern that cannot be compiled.
+#[pyclass(frozen, module = "ushabti._core")]
+pub struct RouteTable {
+    table: Arc<CoreTable>,
+    /// The parameters' names; the index is the core's.
+    names: Vec<Py<PyString>>,
+}
+
+type Route = (u32, Option<Vec<String>>, Vec<Vec<String>>, Option<u64>, bool);
+
+impl RouteTable {
+    pub(crate) fn table(&self) -> Arc<CoreTable> {
+        Arc::clone(&self.table)
+    }
+
+    /// The parameters of a path as keyword arguments.
+    pub(crate) fn parameters<'py>(&self, py: Python<'py>, params: &Params) -> PyResult<Bound<'py, PyDict>> {
+        let parameters = PyDict::new(py);
+        for (index, value) in params {
+            let name = self.names[usize::from(*index)].bind(py);
+            match value {
+                ParamValue::Text(text) => parameters.set_item(name, text)?,
+                ParamValue::Int(number) => parameters.set_item(name, number)?,
+                ParamValue::Float(number) => parameters.set_item(name, number)?,
+                ParamValue::Uuid(number) => {
+                    let options = PyDict::new(py);
+                    options.set_item("int", number)?;
+                    parameters.set_item(name, py.import("uuid")?.getattr("UUID")?.call((), Some(&options))?)?;
+                }
+            }
+        }
+        Ok(parameters)
+    }
+}
+
+#[pymethods]
+impl RouteTable {
+    #[new]
+    fn new(py: Python<'_>, routes: Vec<Route>) -> PyResult<Self> {
+        let specs = routes
+            .into_iter()
+            .map(|(id, methods, parts, body_bytes_max, access_log)| {
+                let parts = parts.iter().map(|texts| Part::from_texts(texts)).collect::<Result<_, _>>();
+                let parts = parts.map_err(|problem| ConfigError::new_err(problem.to_string()))?;
+                Ok(RouteSpec { id, methods, parts, policy: Policy { body_bytes_max, access_log } })
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        let table = CoreTable::build(specs).map_err(|problem| ConfigError::new_err(problem.to_string()))?;
+        let names = table.param_names().iter().map(|name| PyString::intern(py, name).unbind()).collect();
+        Ok(Self { table: Arc::new(table), names })
+    }
+
+    /// Finds the route of a request, as the IO thread does: `("route", number, parameters)`,
+    /// `("method not allowed", allow)`, `("options", allow)`, `("not found",)` or `("bad path", reason)`.
+    fn find<'py>(&self, py: Python<'py>, method: &str, path: &str) -> PyResult<Bound<'py, PyTuple>> {
+        match self.table.find(method, path) {
+            Found::Route { id, params } => ("route", id, self.parameters(py, &params)?).into_pyobject(py),
+            Found::MethodNotAllowed { allow } => ("method not allowed", allow).into_pyobject(py),
+            Found::Options { allow } => ("options", allow).into_pyobject(py),
+            Found::NotFound => ("not found",).into_pyobject(py),
+            Found::BadPath(reason) => ("bad path", reason).into_pyobject(py),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The server object that `ushabti.server` drives.
+
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use ushabti_core::access_log::AccessLog;
+use ushabti_core::config::Config;
+use ushabti_core::{Routing, Server as CoreServer};
+use ushabti_proto::http1::connection::Limits;
+
+use crate::application::Application;
+use crate::exceptions::{ConfigError, ServerStateError, bind_error};
+use crate::routes::RouteTable;
+use crate::worker;
+
+/// What the core reads of `ushabti.config.Settings`.
+#[derive(FromPyObject)]
+struct Settings {
+    max_headers: usize,
+    max_fields: usize,
+    max_body: u64,
+    header_timeout: f64,
+    body_timeout: f64,
+    keep_alive: f64,
+    write_timeout: f64,
+    max_queue: usize,
+    connections_max: usize,
+    backlog: i32,
+    workers_min: usize,
+    workers_max: usize,
+    thread_idle: f64,
+    server_header: Option<String>,
+    access_log: String,
+}
+
+impl Settings {
+    fn into_config(self) -> PyResult<Config> {
+        let seconds = |value: f64| {
+            Duration::try_from_secs_f64(value).map_err(|problem| ConfigError::new_err(problem.to_string()))
+        };
+        Ok(Config {
+            head: Limits {
+                head_bytes_max: self.max_headers,
+                fields_max: self.max_fields,
+                // A target may use the whole of the head's room; it is refused as 414 instead of 431.
+                target_bytes_max: self.max_headers,
+            },
+            body_bytes_max: self.max_body,
+            header_timeout: seconds(self.header_timeout)?,
+            body_timeout: seconds(self.body_timeout)?,
+            keep_alive: seconds(self.keep_alive)?,
+            write_timeout: seconds(self.write_timeout)?,
+            queue_max: self.max_queue,
+            connections_max: self.connections_max,
+            backlog: self.backlog,
+            workers_min: self.workers_min,
+            workers_max: self.workers_max,
+            worker_idle: seconds(self.thread_idle)?,
+            server_field: self.server_header.filter(|name| !name.is_empty()).map(String::into_bytes),
+            access_log: match self.access_log.as_str() {
+                "text" => AccessLog::Text,
+                "json" => AccessLog::Json,
+                _ => AccessLog::Off,
+            },
+        })
+    }
+}
+
+/// The native server: sockets, IO thread, queue. Driven by `ushabti.server.Server`, which documents its life.
+#[pyclass(frozen, module = "ushabti._core")]
+pub struct Server {
+    core: CoreServer,
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    #[pyo3(signature = (settings, routes, *, not_found=None, method_not_allowed=None))]
+    fn new(
+        settings: Settings,
+        routes: &RouteTable,
+        not_found: Option<u32>,
+        method_not_allowed: Option<u32>,
+    ) -> PyResult<Self> {
+        let routing = Routing { table: routes.table(), not_found, method_not_allowed };
+        Ok(Self { core: CoreServer::new(settings.into_config()?, routing) })
+    }
+
+    /// Opens the sockets of one address; returns the addresses as bound. Raises `BindError`.
+    fn bind(&self, py: Python<'_>, address: &str) -> PyResult<Vec<String>> {
+        py.detach(|| self.core.bind(address)).map_err(|problem| bind_error(py, &problem))
+    }
+
+    /// Starts the IO thread.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        refuse_in_child()?;
+        py.detach(|| self.core.start()).map_err(PyErr::from)
+    }
+
+    /// Makes the calling thread a worker, until the server stops or needs it no more.
+    fn run_worker(&self, py: Python<'_>, application: &Bound<'_, Application>) -> PyResult<()> {
+        refuse_in_child()?;
+        worker::run(py, self.core.shared(), &application.clone().unbind());
+        Ok(())
+    }
+
+    /// Waits until more workers are needed; returns how many, or `None` when the server stops.
+    fn wait_to_grow(&self, py: Python<'_>) -> Option<usize> {
+        worker::wait_to_grow(py, self.core.shared())
+    }
+
+    /// Waits for what the core has to log: `(lines, lost, notices)`, or `None` when it has stopped.
+    #[expect(clippy::type_complexity, reason = "one tuple, unpacked at its only caller")]
+    fn take_journal(&self, py: Python<'_>) -> Option<(Vec<String>, usize, Vec<(i32, String)>)> {
+        let batch = py.detach(|| self.core.shared().journal.take())?;
+        let notices = batch.notices.into_iter().map(|(level, text)| (level as i32, text)).collect();
+        Some((batch.lines, batch.lost, notices))
+    }
+
+    /// Stops accepting; connections end as their requests are answered.
+    fn drain(&self) {
+        self.core.drain();
+    }
+
+    /// Waits, at most `timeout` seconds, until no connection is left after `drain`.
+    fn wait_drained(&self, py: Python<'_>, timeout: f64) -> bool {
+        let timeout = Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or(Duration::MAX);
+        py.detach(|| self.core.wait_drained(timeout))
+    }
+
+    /// Ends the IO thread and lets the workers go; returns how many requests no worker had taken.
+    fn close(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.core.close())
+    }
+
+    /// Lets the thread that logs go when it has taken everything.
+    fn close_journal(&self) {
+        self.core.shared().journal.close();
+    }
+
+    /// The counters of this moment, by name.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let shared = self.core.shared();
+        let (counts, queue) = (shared.counters.read(), shared.queue.stats());
+        let stats = PyDict::new(py);
+        stats.set_item("connections_open", counts.connections_open)?;
+        stats.set_item("connections_accepted", counts.connections_accepted)?;
+        stats.set_item("accept_pauses", counts.accept_pauses)?;
+        stats.set_item("requests_dispatched", counts.dispatched)?;
+        stats.set_item("answers_without_worker", counts.refused)?;
+        let by_class = PyDict::new(py);
+        for (digit, count) in counts.answers.iter().enumerate().skip(1) {
+            by_class.set_item(format!("{digit}xx"), count)?;
+        }
+        by_class.set_item("discarded", counts.answers[0])?;
+        stats.set_item("answers", by_class)?;
+        stats.set_item("queue_waiting", queue.waiting)?;
+        stats.set_item("workers", queue.workers)?;
+        stats.set_item("workers_idle", queue.idle)?;
+        Ok(stats)
+    }
+}
+
+fn refuse_in_child() -> PyResult<()> {
+    if worker::is_forked_child() {
+        return Err(ServerStateError::new_err(
+            "this process was forked from one that serves; start a server of its own",
+        ));
+    }
+    Ok(())
+}

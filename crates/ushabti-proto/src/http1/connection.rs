@@ -108,6 +108,8 @@ pub struct Connection {
     keep_alive: bool,
     /// Whether the client may still be waiting for 100 (Continue).
     continue_wanted: bool,
+    /// Whether the empty line that may come before a request has come.
+    empty_line_seen: bool,
 }
 
 #[derive(Debug)]
@@ -132,7 +134,13 @@ impl Default for Connection {
 impl Connection {
     /// A connection on which nothing was received yet.
     pub fn new() -> Self {
-        Self { phase: Phase::Head(None), body_max: u64::MAX, keep_alive: false, continue_wanted: false }
+        Self {
+            phase: Phase::Head(None),
+            body_max: u64::MAX,
+            keep_alive: false,
+            continue_wanted: false,
+            empty_line_seen: false,
+        }
     }
 
     /// Reads the next event from `input`, which holds all bytes received and not yet consumed.
@@ -189,8 +197,18 @@ impl Connection {
         let Phase::Head(kept) = &mut self.phase else {
             unreachable!("called in the phase of the head only");
         };
+        // One empty line before a request is ignored (RFC 9112 section 2.2): some clients send CRLF after a body. It
+        // begins no head, so it neither starts the clock of heads nor costs an idle connection a buffer.
+        let skipped = match input {
+            [b'\r'] if !self.empty_line_seen => return Ok(NEED_MORE),
+            [b'\r', b'\n', ..] if !self.empty_line_seen => 2,
+            _ => 0,
+        };
+        self.empty_line_seen |= skipped > 0;
+        let input = &input[skipped..];
+        let need_more = Step { consumed: skipped, event: Event::NeedMore };
         if input.is_empty() {
-            return Ok(NEED_MORE);
+            return Ok(need_more);
         }
         let found = if let Some(reader) = kept {
             reader.read(input, limits)?
@@ -203,9 +221,10 @@ impl Connection {
             }
             found
         };
-        let Some((head, consumed)) = found else {
-            return Ok(NEED_MORE);
+        let Some((head, length)) = found else {
+            return Ok(need_more);
         };
+        self.empty_line_seen = false;
         self.keep_alive = head.keep_alive();
         self.body_max = u64::MAX;
         self.phase = match head.framing() {
@@ -214,7 +233,7 @@ impl Connection {
             BodyFraming::Chunked => Phase::Chunked(ChunkedBody::new()),
         };
         self.continue_wanted = head.expects_continue() && !matches!(self.phase, Phase::Length(0));
-        Ok(Step { consumed, event: Event::Request(head) })
+        Ok(Step { consumed: skipped + length, event: Event::Request(head) })
     }
 
     /// Bounds the content of the current request; to be called after [`Event::Request`], before the next step.
@@ -264,8 +283,8 @@ impl Connection {
     /// consumed.
     pub fn end_of_input(&self, rest: &[u8]) -> EndOfInput {
         match self.phase {
-            // The empty line that may come before a request is no request.
-            Phase::Head(_) if matches!(rest, b"" | b"\r\n") => EndOfInput::Clean,
+            // The empty line that may come before a request is no request, even if no step has seen it.
+            Phase::Head(None) if matches!(rest, b"" | b"\r\n") => EndOfInput::Clean,
             Phase::Head(_) => EndOfInput::Incomplete(ProtocolError::HeadIncomplete),
             Phase::Length(0) | Phase::Complete => EndOfInput::AwaitingResponse,
             Phase::Length(_) | Phase::Chunked(_) => EndOfInput::Incomplete(ProtocolError::BodyIncomplete),

@@ -119,10 +119,12 @@ pub fn encode_head<'a>(
     if !(200..=599).contains(&status) {
         return Err(EncodeError::Status(status));
     }
-    // 204 must have no Content-Length, not even 0 (RFC 9110 section 8.6).
     let length = match length {
+        // 204 must have no Content-Length, not even 0 (RFC 9110 section 8.6).
         BodyLength::Known(0) | BodyLength::None if body_forbidden(status) => BodyLength::None,
-        _ if body_forbidden(status) => return Err(EncodeError::Content(status)),
+        // 205 has no content either, but a client finds its end as that of any other (RFC 9110 section 15.3.6).
+        BodyLength::Known(0) | BodyLength::None if status == 205 => BodyLength::Known(0),
+        _ if body_forbidden(status) || status == 205 => return Err(EncodeError::Content(status)),
         length => length,
     };
     let start = out.len();
@@ -141,6 +143,7 @@ fn write_final_head<'a>(
     write_status_line(out, status);
     let mut has_date = false;
     let mut has_server = false;
+    let mut has_content_length = false;
     for (name, value) in fields {
         check_field(name, value)?;
         match FieldRole::of(name) {
@@ -153,7 +156,8 @@ fn write_final_head<'a>(
             }
             FieldRole::ContentLength => match (parse_content_length(trim_ows(value)), length) {
                 (Ok(said), BodyLength::Known(known)) if said == known => continue,
-                (Ok(_), BodyLength::None) if status == 304 => {}
+                // Two could differ, so one is all there may be.
+                (Ok(_), BodyLength::None) if status == 304 && !has_content_length => has_content_length = true,
                 _ => return Err(EncodeError::ContentLength(lossy(value))),
             },
         }

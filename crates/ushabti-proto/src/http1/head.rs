@@ -80,11 +80,13 @@ impl RequestHead {
         self.line.form
     }
 
-    /// The path, not decoded: `/` for an absolute form without one, `*` for the asterisk form, empty for the
-    /// authority form.
+    /// The path, not decoded: `*` for the asterisk form, empty for the authority form. An absolute form without a path
+    /// has `/`, but for OPTIONS it means `*` (RFC 9112 section 3.2.4).
     pub fn path(&self) -> &str {
         match self.line.form {
-            TargetForm::Absolute if self.line.path == Span::default() => "/",
+            TargetForm::Absolute if self.line.path == Span::default() => {
+                if self.method() == "OPTIONS" && self.line.query.is_none() { "*" } else { "/" }
+            }
             _ => self.text(self.line.path),
         }
     }
@@ -238,35 +240,26 @@ impl HeadReader {
         limits: &Limits,
         head_max: usize,
     ) -> Result<Option<RequestLine>, ProtocolError> {
-        // One empty line before the request is ignored (RFC 9112 section 2.2): some clients send CRLF after a body.
-        let start = match input {
-            [b'\r', b'\n', ..] => 2,
-            [b'\r'] => return Ok(None),
-            [b'\r', ..] => return Err(ProtocolError::BareCarriageReturn),
-            _ => 0,
-        };
         // TLS on a plain port, or a binary protocol: refused by its first byte, not by the head's timeout.
-        match input.get(start) {
+        match input.first() {
             Some(&byte) if is_token_byte(byte) => {}
             Some(b'\n') => return Err(ProtocolError::BareLineFeed),
             Some(&byte) => return Err(ProtocolError::NotHttp(byte)),
             None => return Ok(None),
         }
-        self.line_start = start;
-        self.scanned = self.scanned.max(start);
-        let line_max = METHOD_BYTES_MAX + REQUEST_LINE_REST + limits.target_bytes_max;
-        let window_max = head_max.min(start.saturating_add(line_max).saturating_add(2));
+        let line_max = limits.target_bytes_max.saturating_add(METHOD_BYTES_MAX + REQUEST_LINE_REST);
+        let window_max = head_max.min(line_max.saturating_add(2));
         let window = &input[..input.len().min(window_max)];
         let Some(line_end) = find_line_end(window, &mut self.scanned)? else {
             return if input.len() < window_max {
                 Ok(None)
-            } else if window[start..].iter().take(METHOD_BYTES_MAX + 1).all(|&byte| byte != b' ') {
+            } else if window.iter().take(METHOD_BYTES_MAX + 1).all(|&byte| byte != b' ') {
                 Err(ProtocolError::MethodTooLong)
             } else {
                 Err(ProtocolError::TargetTooLong)
             };
         };
-        let line = parse_request_line(&window[start..line_end], start, limits.target_bytes_max)?;
+        let line = parse_request_line(&window[..line_end], limits.target_bytes_max)?;
         self.line = Some(line);
         self.line_start = self.scanned;
         Ok(Some(line))
@@ -347,8 +340,8 @@ fn offset_in(line: &[u8], part: &[u8]) -> usize {
     part.as_ptr() as usize - line.as_ptr() as usize
 }
 
-/// Reads `method SP request-target SP HTTP-version` (RFC 9112 section 3), which begins `start` bytes into the head.
-fn parse_request_line(line: &[u8], start: usize, target_max: usize) -> Result<RequestLine, ProtocolError> {
+/// Reads `method SP request-target SP HTTP-version` (RFC 9112 section 3), with which a head begins.
+fn parse_request_line(line: &[u8], target_max: usize) -> Result<RequestLine, ProtocolError> {
     let method_end = memchr::memchr(b' ', line).ok_or(ProtocolError::RequestLineSyntax)?;
     let method = &line[..method_end];
     if method_end > METHOD_BYTES_MAX {
@@ -368,10 +361,10 @@ fn parse_request_line(line: &[u8], start: usize, target_max: usize) -> Result<Re
         return Err(ProtocolError::TargetTooLong);
     }
     let parts = uri::split_target(method, target)?;
-    let target_start = start + method_end + 1;
+    let target_start = method_end + 1;
     let span = |range: std::ops::Range<usize>| Span::at(target_start + range.start, range.len());
     Ok(RequestLine {
-        method: Span::at(start, method_end),
+        method: Span::at(0, method_end),
         target: span(0..target_end),
         path: if parts.path.is_empty() { Span::default() } else { span(parts.path) },
         query: parts.query.map(span),

@@ -34,6 +34,8 @@ pub struct Config {
     pub workers_min: usize,
     /// Workers that may live at once.
     pub workers_max: usize,
+    /// Whether workers run side by side, as they do without a GIL.
+    pub workers_are_parallel: bool,
     /// How long a worker above the minimum stays without work.
     pub worker_idle: Duration,
     /// Value of the `Server` field; `None` sends none.

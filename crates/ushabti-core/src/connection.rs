@@ -21,6 +21,7 @@ use crate::clock::Deadline;
 use crate::io_thread::Io;
 use crate::journal::Level;
 use crate::link::{Interest, Link, Then, Wake};
+use crate::queue::Pushed;
 use crate::reply::{self, Responder};
 use crate::request::{Job, Request};
 use crate::routes::{Found, Params};
@@ -371,9 +372,15 @@ impl Connection {
     fn dispatch(&mut self, request: Arc<Request>, more: bool) -> Flow {
         let server = &self.io.server;
         let responder = Responder::new(Arc::clone(&self.link), &request.head);
+        let received = request.received;
         self.link.begin_exchange(more || server.is_draining());
-        match server.queue.push(Job { request, responder }) {
-            Ok(()) => Counters::add(&server.counters.dispatched),
+        match server.queue.push(Job { request, responder }, received) {
+            Ok(pushed) => {
+                Counters::add(&server.counters.dispatched);
+                if pushed == Pushed::Deferred {
+                    self.io.keep_watch();
+                }
+            }
             Err(Job { request, responder }) => {
                 Counters::add(&server.counters.refused);
                 let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
@@ -435,10 +442,7 @@ impl Connection {
         let body_bytes = reply::refuse(&self.link, head, keep_alive, status, fields, detail);
         Counters::add(&server.counters.refused);
         server.counters.answered(status);
-        let entry = Entry { peer: self.link.peer(), head, status, body_bytes, taken: received.elapsed() };
-        if let Some(line) = server.config.access_log.line(&entry) {
-            server.journal.line(line);
-        }
+        server.log_access(|| Entry { peer: self.link.peer(), head, status, body_bytes, taken: received.elapsed() });
         Flow::Answer
     }
 

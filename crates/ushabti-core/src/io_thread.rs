@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use tokio::sync::Notify;
 use crate::accept::accept_loop;
 use crate::clock::Clock;
 use crate::listener::Listener;
+use crate::queue::{TICK, Watch};
 use crate::server::{Phase, Shared};
 
 /// Size of the one read buffer, in bytes. A whole request fits; a larger one is read in several steps.
@@ -25,18 +27,54 @@ pub(crate) struct Io {
     pub(crate) buffer: Mutex<Box<[u8]>>,
     /// Told to every listener when the server begins to stop.
     pub(crate) stop_accepting: Notify,
+    /// The queue is watched; set and cleared by this thread alone.
+    watching: AtomicBool,
+    watch: Notify,
+}
+
+impl Io {
+    /// Has the queue watched from now on, until it says that this is no longer needed. IO thread.
+    pub(crate) fn keep_watch(&self) {
+        if !self.watching.load(Ordering::Relaxed) {
+            self.watching.store(true, Ordering::Relaxed);
+            self.watch.notify_one();
+        }
+    }
+
+    async fn watch_queue(&self) {
+        let mut watch = Watch::default();
+        loop {
+            self.watch.notified().await;
+            loop {
+                tokio::time::sleep(TICK).await;
+                if !self.server.queue.tick(&mut watch) {
+                    break;
+                }
+            }
+            // No push comes between: pushes are this thread's own.
+            self.watching.store(false, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Starts the IO thread, listening on `listeners`. It ends when the server's phase says so.
 pub(crate) fn spawn(server: Arc<Shared>, listeners: Vec<Listener>) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let waiting = Arc::clone(&server);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .on_thread_park(move || gather(&waiting))
+        .build()?;
     std::thread::Builder::new().name("ushabti-io".to_owned()).spawn(move || {
+        sleep_exactly();
         let clock = Clock::new(server.epoch, server.config.keep_alive);
         let io = Arc::new(Io {
             server,
             clock,
             buffer: Mutex::new(vec![0; BUFFER_BYTES].into_boxed_slice()),
             stop_accepting: Notify::new(),
+            watching: AtomicBool::new(false),
+            watch: Notify::new(),
         });
         runtime.block_on(run(&io, listeners));
         // Dropping the runtime drops the tasks that are left, and with them their connections.
@@ -49,6 +87,8 @@ async fn run(io: &Arc<Io>, listeners: Vec<Listener>) {
     }
     let clock = Arc::clone(io);
     tokio::spawn(async move { clock.clock.run().await });
+    let watch = Arc::clone(io);
+    tokio::spawn(async move { watch.watch_queue().await });
     loop {
         match io.server.phase() {
             Phase::Running => {}
@@ -61,5 +101,25 @@ async fn run(io: &Arc<Io>, listeners: Vec<Listener>) {
             Phase::Closed => return,
         }
         io.server.phase_changed.notified().await;
+    }
+}
+
+/// Lets requests gather before the thread waits for events, while the workers have enough to do.
+///
+/// Woken for each request as it comes, this thread would cost two context switches for each, and on a machine whose cores
+/// are all busy it would take the core from the very worker that it works for. What is read later is not answered later:
+/// it only waits in the socket instead of the queue.
+fn gather(server: &Shared) {
+    if let Some(time) = server.queue.slack() {
+        std::thread::sleep(time);
+    }
+}
+
+/// Lets short sleeps of the calling thread end in time; the system rounds them up to 50 us otherwise.
+fn sleep_exactly() {
+    // SAFETY: the call sets a number of the calling thread and touches no memory.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_u64);
     }
 }

@@ -68,7 +68,7 @@ pub(crate) enum Then {
 pub struct Gone;
 
 /// Why an IO task that waited goes on.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Wake {
     /// Bytes were read into the buffer.
     Bytes(usize),

@@ -21,50 +21,40 @@
 //! seen by the worker that is just going idle, and a push that finds S set is seen by the searcher when it gives the
 //! role up. A searcher cannot vanish: it is woken by its own seat's flag, and every path out of the wait either runs a
 //! job and calls `running`, or gives up the search.
+//!
+//! How that is loosened while handlers take microseconds, and while they compute for long, stands at the head of `pace`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::thread::Thread;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use parking_lot::{Condvar, Mutex};
 
-/// How long a job may wait, while every worker is busy, before another worker is started.
-///
-/// Long enough that handlers which only compute never cause it (a queue of 64 of them drains in less), short against
-/// what a blocking handler takes.
-const GROWTH_DELAY: Duration = Duration::from_millis(2);
+mod growth;
+mod pace;
+mod seat;
 
-/// A worker's place in the queue. One for each worker thread, which alone calls [`Queue::take`] with it.
-pub struct Seat {
-    thread: Thread,
-    woken: AtomicBool,
-    searching: AtomicBool,
-}
+pub use growth::Growing;
+pub use pace::{TICK, Watch};
+pub use seat::Seat;
 
-impl Seat {
-    fn wake(&self) {
-        self.woken.store(true, Ordering::Release);
-        self.thread.unpark();
-    }
+use growth::Growth;
 
-    /// Waits until woken, or until `patience` is over. True: woken.
-    fn wait(&self, patience: Option<Duration>) -> bool {
-        let until = patience.and_then(|patience| Instant::now().checked_add(patience));
-        loop {
-            if self.woken.swap(false, Ordering::Acquire) {
-                return true;
-            }
-            match until {
-                None => std::thread::park(),
-                Some(until) => match until.checked_duration_since(Instant::now()) {
-                    Some(left) if !left.is_zero() => std::thread::park_timeout(left),
-                    _ => return self.woken.swap(false, Ordering::Acquire),
-                },
-            }
-        }
-    }
+/// The longest time, in nanoseconds, for which a worker looks out for a job before it sleeps; below the shortest, it sleeps
+/// at once.
+const SEARCH_NS_MAX: u32 = 50_000;
+const SEARCH_NS_MIN: u32 = 4_000;
+/// One in so many sleeps is preceded by a search where searching has not paid.
+const SEARCH_AGAIN: usize = 64;
+
+/// What became of a job that was pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// A worker was woken for it, or will look for it.
+    Awaited,
+    /// It may have to wait for a busy worker to come back: the caller must keep the watch, see [`Queue::tick`].
+    Deferred,
 }
 
 /// What a worker gets when it asks for work.
@@ -74,11 +64,6 @@ pub enum Taken<J> {
     Job(J),
     /// The server has stopped, or this worker has been idle for long and others suffice: the thread ends.
     Leave,
-}
-
-struct Growth {
-    wanted: bool,
-    closed: bool,
 }
 
 /// Counts of the queue at one moment.
@@ -99,7 +84,27 @@ pub struct Queue<J> {
     jobs: ArrayQueue<J>,
     idle: Mutex<Vec<Arc<Seat>>>,
     idle_count: AtomicUsize,
+    /// Somebody is searching (S).
     searching: AtomicBool,
+    /// Whether workers run side by side. Under the GIL they take turns.
+    parallel: bool,
+    epoch: Instant,
+    /// From when on handlers count as quick, in nanoseconds since `epoch`.
+    quick_from: AtomicU64,
+    /// The number of the seat whose worker began a job last and has not gone idle since, or 0 (H, see `pace`).
+    hot: AtomicU32,
+    /// A worker whose turn was long in coming runs what is ready (T, see `pace`).
+    turn: AtomicBool,
+    /// Such turns have been seen, so the watch is wanted from the next push on.
+    turns_wanted: AtomicBool,
+    /// A push has relied on the watch since its last tick.
+    relied_on: AtomicBool,
+    seats: AtomicU32,
+    /// The IO thread keeps the watch (W, see `pace`).
+    watched: AtomicBool,
+    /// How long the next search lasts, in nanoseconds; a guess that any worker may overwrite.
+    search_ns: AtomicU32,
+    naps: AtomicUsize,
     closed: AtomicBool,
     taken: AtomicUsize,
     workers: AtomicUsize,
@@ -113,20 +118,32 @@ pub struct Queue<J> {
 }
 
 impl<J> Queue<J> {
-    /// An empty queue of at most `capacity` jobs, for `workers_min` to `workers_max` workers.
-    pub fn new(capacity: usize, workers_min: usize, workers_max: usize, worker_idle: Duration) -> Self {
+    /// An empty queue of at most `capacity` jobs, for `workers_min` to `workers_max` workers. `parallel`: they run side by
+    /// side, which under the GIL they do not.
+    pub fn new(capacity: usize, workers_min: usize, workers_max: usize, worker_idle: Duration, parallel: bool) -> Self {
         Self {
             jobs: ArrayQueue::new(capacity.max(1)),
             idle: Mutex::new(Vec::new()),
             idle_count: AtomicUsize::new(0),
             searching: AtomicBool::new(false),
+            parallel,
+            epoch: Instant::now(),
+            quick_from: AtomicU64::new(0),
+            hot: AtomicU32::new(0),
+            turn: AtomicBool::new(false),
+            turns_wanted: AtomicBool::new(false),
+            relied_on: AtomicBool::new(false),
+            seats: AtomicU32::new(0),
+            watched: AtomicBool::new(false),
+            search_ns: AtomicU32::new(SEARCH_NS_MAX),
+            naps: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             taken: AtomicUsize::new(0),
             workers: AtomicUsize::new(0),
             workers_min,
             workers_max,
             worker_idle,
-            growth: Mutex::new(Growth { wanted: false, closed: false }),
+            growth: Mutex::new(Growth::default()),
             growth_watched: AtomicBool::new(false),
             grow: Condvar::new(),
         }
@@ -142,44 +159,49 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Appends a job and wakes a worker if that is needed. IO thread.
+    /// Appends a job and wakes a worker if that is needed. IO thread; `now` may be some microseconds old.
     ///
     /// # Errors
     ///
     /// The job, when the queue is full or closed.
-    pub fn push(&self, job: J) -> Result<(), J> {
+    pub fn push(&self, job: J, now: Instant) -> Result<Pushed, J> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(job);
         }
         self.jobs.push(job)?;
         fence(Ordering::SeqCst);
-        self.wake_one();
-        Ok(())
+        let deferred = self.is_deferred(now) || !self.wake_one();
+        if deferred || self.wants_watch() {
+            self.be_watched();
+            return Ok(Pushed::Deferred);
+        }
+        Ok(Pushed::Awaited)
     }
 
-    /// Wakes one idle worker to search, unless one searches already. The caller has written J and passed a fence.
-    fn wake_one(&self) {
+    /// Wakes one idle worker to search, unless one searches already: then false. The caller has written J and passed a
+    /// fence.
+    fn wake_one(&self) -> bool {
         loop {
             if self.searching.load(Ordering::Relaxed) {
-                return;
+                return false;
             }
             if self.idle_count.load(Ordering::Relaxed) == 0 {
                 self.ask_for_growth();
-                return;
+                return true;
             }
             if self.searching.swap(true, Ordering::AcqRel) {
-                return;
+                return false;
             }
             if let Some(seat) = self.pop_idle() {
                 seat.wake();
-                return;
+                return true;
             }
             // The last idle worker took itself off the stack meanwhile. It looks at J after that; others who pushed
             // while S was set rely on this thread, so look again.
             self.searching.store(false, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             if self.jobs.is_empty() {
-                return;
+                return true;
             }
         }
     }
@@ -205,28 +227,26 @@ impl<J> Queue<J> {
     /// Enters the calling thread as a worker.
     pub fn enter(&self) -> Arc<Seat> {
         self.workers.fetch_add(1, Ordering::AcqRel);
-        Arc::new(Seat {
-            thread: std::thread::current(),
-            woken: AtomicBool::new(false),
-            searching: AtomicBool::new(false),
-        })
+        Arc::new(Seat::new(self.seats.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1)))
     }
 
     /// Waits for the next job. Worker, detached from the interpreter; after [`Taken::Leave`] the thread is no worker
     /// any more.
     pub fn take(&self, seat: &Arc<Seat>) -> Taken<J> {
         loop {
-            if let Some(job) = self.jobs.pop() {
-                self.taken.fetch_add(1, Ordering::Relaxed);
-                return Taken::Job(job);
-            }
-            if seat.searching.swap(false, Ordering::Relaxed) {
-                self.searching.store(false, Ordering::Relaxed);
-                fence(Ordering::SeqCst);
-                if !self.jobs.is_empty() {
+            let yields = self.yields(seat);
+            if !yields {
+                if let Some(job) = self.try_take() {
+                    return Taken::Job(job);
+                }
+                if self.search(seat) {
                     continue;
                 }
             }
+            if self.give_up_search(seat) && !yields && !self.jobs.is_empty() {
+                continue;
+            }
+            self.cool_down(seat);
             if self.closed.load(Ordering::Acquire) {
                 self.workers.fetch_sub(1, Ordering::AcqRel);
                 return Taken::Leave;
@@ -237,11 +257,16 @@ impl<J> Queue<J> {
                 self.idle_count.store(idle.len(), Ordering::Relaxed);
             }
             fence(Ordering::SeqCst);
-            let stay = self.jobs.is_empty() && !self.closed.load(Ordering::Relaxed);
+            let stay = (self.jobs.is_empty() || self.yields(seat)) && !self.closed.load(Ordering::Relaxed);
             let woken = stay && seat.wait(self.patience());
             if !woken {
                 if self.leave_idle(seat) {
                     if stay && self.may_retire() {
+                        // A push that found no room for another worker then has left its job to those who are there.
+                        fence(Ordering::SeqCst);
+                        if !self.jobs.is_empty() {
+                            self.wake_one();
+                        }
                         return Taken::Leave;
                     }
                     continue;
@@ -252,17 +277,69 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Says that the worker runs with its job (under the GIL: holds it), so that another may be woken for the next.
-    /// Worker.
-    pub fn running(&self, seat: &Seat) {
-        if seat.searching.load(Ordering::Relaxed) {
+    /// Whether no job waits at this moment.
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Takes a job if one is ready. Worker; never waits, so it may be attached.
+    pub fn try_take(&self) -> Option<J> {
+        let job = self.jobs.pop()?;
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Some(job)
+    }
+
+    /// Looks out for a job for some microseconds before the worker goes to sleep; true if there is one.
+    ///
+    /// Waking a sleeping thread costs the two threads several microseconds, and on a virtual machine whose core has gone
+    /// to sleep some fifty. A worker that looks out is the searcher, so a push need not wake anybody. Whether it pays is
+    /// learnt: each vain search halves the time of the next ones, each success doubles it, and where it has come down
+    /// to nothing it is tried again now and then. The core is yielded all the while to whoever can use it.
+    fn search(&self, seat: &Seat) -> bool {
+        let mut limit = self.search_ns.load(Ordering::Relaxed);
+        if limit == 0 {
+            if self.naps.fetch_add(1, Ordering::Relaxed) % SEARCH_AGAIN != 0 {
+                return false;
+            }
+            limit = SEARCH_NS_MAX;
+        }
+        if !self.become_searcher(seat) {
+            return false;
+        }
+        let until = Instant::now() + Duration::from_nanos(u64::from(limit));
+        loop {
+            if !self.jobs.is_empty() {
+                self.search_ns.store((limit * 2).min(SEARCH_NS_MAX), Ordering::Relaxed);
+                return true;
+            }
+            if Instant::now() >= until || self.closed.load(Ordering::Relaxed) {
+                self.search_ns.store(if limit < SEARCH_NS_MIN { 0 } else { limit / 2 }, Ordering::Relaxed);
+                return false;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Makes the worker the searcher, unless another is. Worker.
+    fn become_searcher(&self, seat: &Seat) -> bool {
+        if !seat.searching.load(Ordering::Relaxed) {
+            if self.searching.swap(true, Ordering::AcqRel) {
+                return false;
+            }
+            seat.searching.store(true, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Clears S and passes the fence, if the worker is the searcher; it must look at J then. Worker.
+    fn give_up_search(&self, seat: &Seat) -> bool {
+        let was_searching = seat.searching.load(Ordering::Relaxed);
+        if was_searching {
             seat.searching.store(false, Ordering::Relaxed);
             self.searching.store(false, Ordering::Relaxed);
             fence(Ordering::SeqCst);
-            if !self.jobs.is_empty() {
-                self.wake_one();
-            }
         }
+        was_searching
     }
 
     fn patience(&self) -> Option<Duration> {
@@ -293,54 +370,5 @@ impl<J> Queue<J> {
     /// Takes out every job that no worker has taken, for the end of a stop whose time is up.
     pub fn clear(&self) -> Vec<J> {
         std::iter::from_fn(|| self.jobs.pop()).collect()
-    }
-
-    // ---- more workers
-
-    fn ask_for_growth(&self) {
-        if self.workers.load(Ordering::Relaxed) >= self.workers_max
-            || self.growth_watched.load(Ordering::Relaxed)
-            || self.growth_watched.swap(true, Ordering::AcqRel)
-        {
-            return;
-        }
-        self.growth.lock().wanted = true;
-        self.grow.notify_one();
-    }
-
-    /// Waits until work has waited too long while every worker was busy, and returns how many more workers would take
-    /// all of it up; `None` when the queue is closed. The one thread that starts workers, detached.
-    pub fn wait_to_grow(&self) -> Option<usize> {
-        let mut growth = self.growth.lock();
-        loop {
-            while !growth.wanted && !growth.closed {
-                self.grow.wait(&mut growth);
-            }
-            if growth.closed {
-                return None;
-            }
-            let taken = self.taken.load(Ordering::Acquire);
-            let waiting = self.jobs.len();
-            // Only the closing of the queue ends this wait early.
-            let until = Instant::now() + GROWTH_DELAY;
-            while !growth.closed && !self.grow.wait_until(&mut growth, until).timed_out() {}
-            let passed = self.taken.load(Ordering::Acquire).wrapping_sub(taken);
-            let room = self.workers_max.saturating_sub(self.workers.load(Ordering::Acquire));
-            // Jobs leave in order: those beyond the ones taken since have waited through the whole delay.
-            let late = waiting.saturating_sub(passed).min(self.jobs.len()).min(room);
-            if late > 0 && self.idle_count.load(Ordering::Relaxed) == 0 {
-                return Some(late);
-            }
-            if self.jobs.is_empty() || room == 0 {
-                growth.wanted = false;
-                self.growth_watched.store(false, Ordering::Relaxed);
-                fence(Ordering::SeqCst);
-                // The same order as for S: a push that saw the flag set is seen here.
-                if !self.jobs.is_empty() && room > 0 {
-                    growth.wanted = true;
-                    self.growth_watched.store(true, Ordering::Relaxed);
-                }
-            }
-        }
     }
 }

@@ -76,6 +76,10 @@ impl Responder {
         self.link.as_ref().expect("the link is taken only by the methods that use the responder up")
     }
 
+    fn take_link(&mut self) -> Arc<Link> {
+        self.link.take().expect("the methods that take it use the responder up")
+    }
+
     /// The client has closed its side or is lost. No system call.
     pub fn is_disconnected(&self) -> bool {
         self.link().is_disconnected()
@@ -107,7 +111,7 @@ impl Responder {
     ///
     /// [`Gone`] when the client has left; the answer is counted as discarded.
     pub fn send(mut self, request: &Request, promise: Promise, head: &[u8], body: &[u8]) -> Result<(), Gone> {
-        let link = self.link.take().expect("a responder is used once");
+        let link = self.take_link();
         let body = if promise.is_bodiless() { &[] } else { body };
         let sent = link.send(head, body, Then::Finish { close: promise.close });
         record(&link, request, promise.status, body.len() as u64, sent);
@@ -120,14 +124,14 @@ impl Responder {
     ///
     /// [`Gone`] when the client has left.
     pub fn begin(mut self, promise: Promise, head: &[u8]) -> Result<BodyWriter, Gone> {
-        let link = self.link.take().expect("a responder is used once");
+        let link = self.take_link();
         link.send(head, &[], Then::More)?;
         Ok(BodyWriter { link: Some(link), promise, sent: 0, chunk: Vec::new() })
     }
 
     /// Answers with a status and one sentence, without any handler. Any thread.
     pub fn refuse(mut self, request: &Request, status: u16, fields: &[(&[u8], &[u8])], detail: &str) {
-        let link = self.link.take().expect("a responder is used once");
+        let link = self.take_link();
         let (sent, bytes) = send_plain(&link, self.terms, status, fields, detail);
         record(&link, request, status, bytes, sent);
     }
@@ -222,6 +226,8 @@ fn encode_answer<'a>(
 ) -> Result<Promise, EncodeError> {
     let server = link.server();
     let (body, mut framing) = match length {
+        // Content where there can be none is the encoder's to refuse; a piecewise body is not begun.
+        Length::Known(bytes @ 1..) if body_forbidden(status) => (BodyLength::Known(bytes), Framing::Nothing),
         _ if body_forbidden(status) => (BodyLength::None, Framing::Nothing),
         Length::Known(bytes) => (BodyLength::Known(bytes), Framing::Exactly(bytes)),
         // HTTP/1.0 knows no chunks: there the end of the connection ends the body (RFC 9112 section 6.3).
@@ -298,16 +304,13 @@ fn record(link: &Link, request: &Request, status: u16, body_bytes: u64, sent: Re
     if request.logged {
         // 499 is what nginx made the field's word for "the client left before the answer".
         let status = if sent.is_ok() { status } else { 499 };
-        let entry = Entry {
+        server.log_access(|| Entry {
             peer: &request.peer,
             head: Some(&request.head),
             status,
             body_bytes,
             taken: request.received.elapsed(),
-        };
-        if let Some(line) = server.config.access_log.line(&entry) {
-            server.journal.line(line);
-        }
+        });
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
+use crate::access_log::{AccessLog, Entry};
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::queue::Queue;
@@ -57,7 +58,13 @@ pub struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: Config, routing: Routing) -> Self {
-        let queue = Queue::new(config.queue_max, config.workers_min, config.workers_max, config.worker_idle);
+        let queue = Queue::new(
+            config.queue_max,
+            config.workers_min,
+            config.workers_max,
+            config.worker_idle,
+            config.workers_are_parallel,
+        );
         Self {
             config,
             routing,
@@ -83,6 +90,15 @@ impl Shared {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.phase.load(Ordering::Relaxed) != Phase::Running as u8
+    }
+
+    /// Writes a line of the access log, if there is one. Any thread; never waits.
+    pub(crate) fn log_access<'a>(&self, entry: impl FnOnce() -> Entry<'a>) {
+        if self.config.access_log != AccessLog::Off
+            && let Some(line) = self.config.access_log.line(&entry())
+        {
+            self.journal.line(line);
+        }
     }
 
     /// Goes on to `phase`, unless the server is there or beyond.

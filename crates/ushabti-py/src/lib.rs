@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 mod application;
 mod exceptions;
+mod gil;
 mod multidict;
 mod reply;
 mod request;

@@ -35,7 +35,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn into_config(self) -> PyResult<Config> {
+    fn into_config(self, workers_are_parallel: bool) -> PyResult<Config> {
         let seconds = |value: f64| {
             Duration::try_from_secs_f64(value).map_err(|problem| ConfigError::new_err(problem.to_string()))
         };
@@ -56,6 +56,7 @@ impl Settings {
             backlog: self.backlog,
             workers_min: self.workers_min,
             workers_max: self.workers_max,
+            workers_are_parallel,
             worker_idle: seconds(self.thread_idle)?,
             server_field: self.server_header.filter(|name| !name.is_empty()).map(String::into_bytes),
             access_log: match self.access_log.as_str() {
@@ -78,13 +79,14 @@ impl Server {
     #[new]
     #[pyo3(signature = (settings, routes, *, not_found=None, method_not_allowed=None))]
     fn new(
+        py: Python<'_>,
         settings: Settings,
         routes: &RouteTable,
         not_found: Option<u32>,
         method_not_allowed: Option<u32>,
     ) -> PyResult<Self> {
         let routing = Routing { table: routes.table(), not_found, method_not_allowed };
-        Ok(Self { core: CoreServer::new(settings.into_config()?, routing) })
+        Ok(Self { core: CoreServer::new(settings.into_config(!is_gil_enabled(py)?)?, routing) })
     }
 
     /// Opens the sockets of one address; returns the addresses as bound. Raises `BindError`.
@@ -159,6 +161,15 @@ impl Server {
         stats.set_item("workers", queue.workers)?;
         stats.set_item("workers_idle", queue.idle)?;
         Ok(stats)
+    }
+}
+
+/// Whether threads take turns here. A free-threaded interpreter can be told to, or made to by a module.
+fn is_gil_enabled(py: Python<'_>) -> PyResult<bool> {
+    // The function came with the first free-threaded CPython, 3.13.
+    match py.import("sys")?.getattr_opt("_is_gil_enabled")? {
+        Some(function) => function.call0()?.extract(),
+        None => Ok(true),
     }
 }
 

@@ -7,23 +7,23 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use ushabti_core::Shared;
-use ushabti_core::queue::Taken;
-use ushabti_core::request::Job;
+use ushabti_core::queue::{Growing, Queue, Seat, Taken};
+use ushabti_core::reply::{Promise, Responder};
+use ushabti_core::request::{Job, Request as CoreRequest};
 
 use crate::application::Application;
 use crate::exceptions::log_error;
+use crate::gil;
 use crate::reply::{Outgoing, prepare};
 use crate::request::Request;
 
 /// The largest buffer that a worker keeps between two answers.
 const KEEP_BYTES: usize = 64 * 1024;
-
-/// A thread that waited so long for the interpreter waited for one that computes.
-const CONTENDED: Duration = Duration::from_millis(1);
 
 /// Set in a child process that a handler has forked: it has none of the server's threads, and sockets that are not its
 /// own.
@@ -49,32 +49,66 @@ pub(crate) fn is_forked_child() -> bool {
     FORKED.load(Ordering::Relaxed)
 }
 
+/// An answer that is ready to be sent, and what of it the core reads while the worker is detached.
+struct Sending {
+    responder: Responder,
+    promise: Promise,
+    body: Option<Py<PyBytes>>,
+    request: Arc<CoreRequest>,
+}
+
+impl Sending {
+    /// Sends the answer. Never blocks, so the worker may be attached, but need not.
+    fn send(self, head: &[u8], body: &[u8]) {
+        // A client that has left is counted in the core; there is nothing that a handler could do about it.
+        let _ = self.responder.send(&self.request, self.promise, head, body);
+    }
+}
+
 /// Runs jobs until the server stops or needs this worker no more.
 pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>) {
-    let seat = shared.queue.enter();
+    let queue = &shared.queue;
+    let seat = queue.enter();
     let mut buffer = Vec::with_capacity(1024);
-    let mut outgoing: Option<(Outgoing, Arc<ushabti_core::request::Request>)> = None;
+    let mut sending: Option<Sending> = None;
+    let mut turn = Turn::new();
     loop {
-        let sending = outgoing.take().map(|(outgoing, request)| (outgoing.parts(), request));
-        let body = sending.as_ref().and_then(|((_, _, body), _)| body.as_ref().map(|body| body.clone_ref(py)));
-        let body = body.as_ref().map_or(&[][..], |bytes| bytes.as_bytes(py));
-        let head = &buffer;
-        let (taken, _sent) = py.detach(|| {
-            let sent = sending.map(|((responder, promise, object), request)| {
-                // A client that has left is counted in the core.
-                let _ = responder.send(&request, promise, head, body);
-                object
+        let body = sending.as_ref().and_then(|sending| sending.body.as_ref().map(|body| body.clone_ref(py)));
+        let body = body.as_ref().map_or(&[][..], |body| body.as_bytes(py));
+        let mut job = None;
+        // A large body is copied for so long that others should have the interpreter meanwhile.
+        if body.is_empty() && turn.goes_on(queue) {
+            if let Some(sending) = sending.take() {
+                sending.send(&buffer, body);
+            }
+            job = turn.next(queue);
+        }
+        let job = if let Some(job) = job {
+            job
+        } else {
+            turn.end(queue, &seat);
+            let head = &buffer;
+            let leaving = sending.take();
+            let (taken, since) = py.detach(|| {
+                if let Some(sending) = leaving {
+                    sending.send(head, body);
+                }
+                (queue.take(&seat), Instant::now())
             });
-            (shared.queue.take(&seat), sent)
-        });
-        let Taken::Job(Job { request, responder }) = taken else { return };
-        shared.queue.running(&seat);
+            let Taken::Job(job) = taken else { return };
+            seat.begin_turn();
+            if turn.begin(since) {
+                gil::waited(py, shared);
+            }
+            job
+        };
+        turn.running(queue, &seat);
         if buffer.capacity() > KEEP_BYTES {
             buffer = Vec::with_capacity(1024);
         }
+        let Job { request, responder } = job;
         let core = Arc::clone(&request);
-        let request = Request::new(request, responder, application.clone_ref(py));
-        let request = match Bound::new(py, request) {
+        let request = match Bound::new(py, Request::new(request, responder, application.clone_ref(py))) {
             Ok(request) => request,
             Err(error) => {
                 // Out of memory: the request's right to answer was dropped, which has sent a 500.
@@ -82,12 +116,77 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>
                 continue;
             }
         };
-        outgoing = handle(application.get(), &request, &mut buffer).map(|outgoing| (outgoing, core));
+        sending = handle(application.get(), &request, &mut buffer).map(|outgoing| {
+            let (responder, promise, body) = outgoing.parts();
+            Sending { responder, promise, body, request: core }
+        });
         if is_forked_child() {
             // The handler has forked, and this is the child. The parent answers; this thread ends, and being the
             // only one of the process, ends that.
-            std::mem::forget(outgoing.take());
+            std::mem::forget(sending.take());
             return;
+        }
+        turn.finished(queue, &seat);
+    }
+}
+
+/// The time for which a worker is attached without a break.
+///
+/// Detaching between two short handlers costs more than the write: whoever waits for the interpreter gets it then, and
+/// the worker waits in turn, with two context switches for each request. So it stays while jobs are ready, but not for
+/// long.
+struct Turn {
+    /// The last moment that was looked at.
+    now: Instant,
+    ends: Instant,
+    /// It was long in coming.
+    contended: bool,
+}
+
+impl Turn {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { now, ends: now, contended: false }
+    }
+
+    /// The worker is attached and has wanted that `since`. Says whether it was long in coming.
+    fn begin(&mut self, since: Instant) -> bool {
+        self.now = Instant::now();
+        self.ends = self.now + gil::TURN;
+        self.contended = self.now.duration_since(since) >= gil::CONTENDED;
+        self.contended
+    }
+
+    fn goes_on(&self, queue: &Queue<Job>) -> bool {
+        self.now < self.ends && (self.contended || !queue.is_empty())
+    }
+
+    /// Takes the next job without detaching, if there is one or, in a turn that was long in coming, if one comes soon.
+    fn next(&mut self, queue: &Queue<Job>) -> Option<Job> {
+        let job = queue.try_take();
+        if job.is_none() && self.contended && queue.linger(self.ends.min(self.now + gil::LINGER)) {
+            self.now = Instant::now();
+            return queue.try_take();
+        }
+        job
+    }
+
+    fn running(&self, queue: &Queue<Job>, seat: &Seat) {
+        if self.contended {
+            queue.running_in_turn(seat, self.now);
+        } else {
+            queue.running(seat, self.now);
+        }
+    }
+
+    fn finished(&mut self, queue: &Queue<Job>, seat: &Seat) {
+        let started = std::mem::replace(&mut self.now, Instant::now());
+        queue.finished(seat, self.now.duration_since(started), self.now);
+    }
+
+    fn end(&mut self, queue: &Queue<Job>, seat: &Seat) {
+        if std::mem::take(&mut self.contended) {
+            queue.end_turn(seat);
         }
     }
 }
@@ -161,7 +260,16 @@ fn answer(
 /// wait for something, it is free at once, and all that are wanted may be started; if they compute, more threads
 /// would only wait beside them, so they are added one at a time.
 pub(crate) fn wait_to_grow(py: Python<'_>, shared: &Shared) -> Option<usize> {
-    let (wanted, since) = py.detach(|| (shared.queue.wait_to_grow(), Instant::now()));
-    let waited = since.elapsed();
-    wanted.map(|count| if waited < CONTENDED { count } else { 1 })
+    loop {
+        let (growing, since) = py.detach(|| (shared.queue.wait_to_grow(), Instant::now()));
+        let waited = since.elapsed();
+        match growing {
+            Growing::More(count) => return Some(if waited < gil::CONTENDED { count } else { 1 }),
+            Growing::Visit => gil::calm_down(py, shared, false),
+            Growing::Closed => {
+                gil::calm_down(py, shared, true);
+                return None;
+            }
+        }
+    }
 }

@@ -1,0 +1,205 @@
+//! When handlers are over before another worker would be awake.
+//!
+//! Under the GIL, a second worker beside one whose handlers take microseconds only costs: the two hand the lock to and
+//! fro, with two context switches for each request. So while handlers are *quick* a push wakes nobody if there is a *hot*
+//! worker, the one that began a job last: it comes back for the next one sooner than another could begin it. A handler
+//! that suddenly takes long is noticed by the watch, a tick of the IO thread ([`Queue::tick`]): jobs wait and none was
+//! taken for two ticks, so the time of quick handlers is over, nobody is hot, and somebody is woken.
+//!
+//! Why no job is left lying: H (who is hot) is one more word of the protocol. A worker that goes idle clears H, if it is the
+//! hot one, before it writes I and passes its fence; a push reads H after its own. So a push that sees the worker hot is
+//! seen by the worker when it looks at J for the last time. If the hot worker is stuck in a handler instead, the watch
+//! wakes another: a push that wakes nobody tells its caller to keep it. `running` relies on the watch only when it sees the
+//! flag W (watched). The watch ends by clearing W, a full fence, and a look at J; `running` has J in sight when it reads W.
+//! So either `running` sees W cleared and wakes, or the watch sees the job and goes on.
+//!
+//! # Turns that were long in coming
+//!
+//! Beside handlers that compute for long, a worker waits for its turn under the GIL: once for each of them, up to the
+//! interpreter's switch interval. When the turn has come it runs all that is ready, and looks out for more for some
+//! microseconds (`linger`), and nobody is woken meanwhile (flag T, a turn goes on): another worker would have to wait as
+//! long. A turn that gets stuck is seen by the same watch, which clears T as well.
+//!
+//! Where several handlers compute, the lock goes around among all who wait for it. One waiting worker gets one turn in as
+//! many as there are of them; so the watch, when nothing was taken for two ticks, wakes another beside the searcher, up to a
+//! bound. That costs less than a still shorter switch interval would: it adds short turns and cuts no long ones.
+
+use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
+
+use super::{Queue, Seat};
+
+/// A handler that is over in this time is quick.
+const QUICK: Duration = Duration::from_micros(200);
+/// For so long after one that was not, handlers do not count as quick.
+const QUICK_AGAIN: Duration = Duration::from_millis(50);
+/// How often the IO thread ticks while it keeps the watch.
+pub const TICK: Duration = Duration::from_millis(1);
+/// So many ticks in which nothing relied on it end the watch.
+const CALM_TICKS: u32 = 8;
+/// So many ticks without a job taken, while jobs wait, are a stall. One may only mean that the worker was not scheduled.
+const STALLED_TICKS: u32 = 2;
+
+/// So many workers are woken beside a searcher that does not come to run.
+const SECONDED_MAX: u32 = 4;
+
+/// So many waiting jobs keep a worker busy while the IO thread rests, for this long for each of them, up to a bound. No
+/// request, its answer's write included, costs less.
+const SLACK_JOBS: usize = 8;
+const SLACK_EACH: Duration = Duration::from_micros(3);
+const SLACK_JOBS_MAX: usize = 64;
+
+/// What the IO thread remembers from one tick of its watch to the next.
+#[derive(Debug, Default)]
+pub struct Watch {
+    taken: usize,
+    calm: u32,
+    stalled: u32,
+}
+
+impl<J> Queue<J> {
+    fn nanos(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.epoch).as_nanos() as u64
+    }
+
+    /// Whether handlers are quick, by what was seen of late.
+    fn is_quick(&self, now: Instant) -> bool {
+        !self.parallel && self.nanos(now) >= self.quick_from.load(Ordering::Relaxed)
+    }
+
+    fn not_quick(&self, now: Instant) {
+        self.quick_from.store(self.nanos(now + QUICK_AGAIN), Ordering::Relaxed);
+    }
+
+    /// Whether a job that was just pushed is left to a busy worker.
+    pub(super) fn is_deferred(&self, now: Instant) -> bool {
+        self.turn.load(Ordering::Relaxed) || (self.hot.load(Ordering::Relaxed) != 0 && self.is_quick(now))
+    }
+
+    /// Has the watch kept from this push on. IO thread.
+    pub(super) fn be_watched(&self) {
+        self.relied_on.store(true, Ordering::Relaxed);
+        self.watched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a worker has asked for the watch. IO thread.
+    pub(super) fn wants_watch(&self) -> bool {
+        self.turns_wanted.load(Ordering::Relaxed)
+    }
+
+    /// Whether the jobs that wait are another worker's, which is hot: a second one that runs through quick handlers beside
+    /// it goes to sleep.
+    pub(super) fn yields(&self, seat: &Seat) -> bool {
+        let hot = self.hot.load(Ordering::Relaxed);
+        hot != 0 && hot != seat.number && self.watched.load(Ordering::Relaxed) && self.is_quick(Instant::now())
+    }
+
+    /// Notes that the worker is going idle. It must pass a full fence and look at J after this.
+    pub(super) fn cool_down(&self, seat: &Seat) {
+        let _ = self.hot.compare_exchange(seat.number, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Says that the worker runs with its job (under the GIL: holds it) since `now`, so that another may be woken for the
+    /// next. Worker.
+    pub fn running(&self, seat: &Seat, now: Instant) {
+        self.heat(seat);
+        if self.give_up_search(seat) {
+            let deferred = self.watched.load(Ordering::Relaxed) && self.is_quick(now);
+            if !deferred && !self.jobs.is_empty() {
+                self.wake_one();
+            }
+        }
+    }
+
+    /// The same as [`running`](Self::running) for a worker whose turn was long in coming: nobody is woken before
+    /// [`end_turn`](Self::end_turn), which it must call before it waits for anything. Worker.
+    pub fn running_in_turn(&self, seat: &Seat, now: Instant) {
+        if self.parallel || !self.watched.load(Ordering::Relaxed) {
+            // The next push will see to the watch, and turns like this one are run the better way from then on.
+            self.turns_wanted.store(!self.parallel, Ordering::Relaxed);
+            return self.running(seat, now);
+        }
+        self.heat(seat);
+        if !self.turn.load(Ordering::Relaxed) {
+            self.turn.store(true, Ordering::Relaxed);
+        }
+        self.give_up_search(seat);
+    }
+
+    /// Ends the turn that [`running_in_turn`](Self::running_in_turn) began. The worker becomes the searcher if nobody is:
+    /// it takes what is left, or gives the search up and looks at J once more. Worker.
+    pub fn end_turn(&self, seat: &Seat) {
+        self.turn.store(false, Ordering::Relaxed);
+        self.become_searcher(seat);
+    }
+
+    /// Looks out for a job up to `until`; true if there is one. Worker in a turn, attached.
+    pub fn linger(&self, until: Instant) -> bool {
+        while self.jobs.is_empty() {
+            if Instant::now() >= until || self.closed.load(Ordering::Relaxed) {
+                return false;
+            }
+            std::hint::spin_loop();
+        }
+        true
+    }
+
+    /// How long new jobs would do nothing but wait behind those that wait already. IO thread.
+    pub fn slack(&self) -> Option<Duration> {
+        let waiting = self.jobs.len();
+        // Workers that run side by side may be through with them at any moment.
+        (waiting >= SLACK_JOBS && !self.parallel).then(|| SLACK_EACH * waiting.min(SLACK_JOBS_MAX) as u32)
+    }
+
+    fn heat(&self, seat: &Seat) {
+        // Read first: this is the same worker most of the time, and the word is the IO thread's to read.
+        if self.hot.load(Ordering::Relaxed) != seat.number {
+            self.hot.store(seat.number, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes how long a handler took that has ended now. Worker.
+    pub fn finished(&self, seat: &Seat, took: Duration, now: Instant) {
+        if took > QUICK && seat.was_at_work() {
+            self.not_quick(now);
+        }
+    }
+
+    /// One tick of the watch that [`Pushed::Deferred`](super::Pushed::Deferred) asks for, to be repeated every [`TICK`];
+    /// false when it may end. IO thread.
+    pub fn tick(&self, watch: &mut Watch) -> bool {
+        let taken = self.taken.load(Ordering::Relaxed);
+        let stalled = std::mem::replace(&mut watch.taken, taken) == taken;
+        if !self.jobs.is_empty() {
+            watch.calm = 0;
+            watch.stalled = if stalled { watch.stalled + 1 } else { 0 };
+            if watch.stalled >= STALLED_TICKS {
+                self.not_quick(Instant::now());
+                self.hot.store(0, Ordering::Relaxed);
+                self.turn.store(false, Ordering::Relaxed);
+                if watch.stalled < STALLED_TICKS + SECONDED_MAX {
+                    // A second searcher: see the head of this file. S only spares wakes, so clearing it loses nothing.
+                    self.searching.store(false, Ordering::Relaxed);
+                }
+                fence(Ordering::SeqCst);
+                self.wake_one();
+            }
+            return true;
+        }
+        watch.stalled = 0;
+        watch.calm = if self.relied_on.swap(false, Ordering::Relaxed) { 0 } else { watch.calm + 1 };
+        if watch.calm < CALM_TICKS {
+            return true;
+        }
+        self.watched.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let calm = self.jobs.is_empty();
+        if calm {
+            *watch = Watch::default();
+            self.turns_wanted.store(false, Ordering::Relaxed);
+        } else {
+            self.watched.store(true, Ordering::Relaxed);
+        }
+        !calm
+    }
+}

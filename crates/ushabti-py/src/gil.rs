@@ -1,0 +1,87 @@
+//! What the workers do about the GIL when handlers compute.
+//!
+//! A thread that computes gives the GIL away only when another has waited for the interpreter's switch interval, 5 ms
+//! unless told otherwise, and then to whichever thread the system picks. So a short handler beside four long ones waits
+//! for milliseconds each time it attaches. Two things help, and both are done only while workers are seen to wait:
+//!
+//! - the switch interval is shortened, and put back when nobody has waited for a while;
+//! - a worker that has waited makes the most of its turn: it runs all ready jobs, for a bounded time, before it
+//!   detaches again. Its writes never block, so holding the GIL over them costs the others microseconds.
+//!
+//! On a free-threaded build nobody waits, and none of this ever happens.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use ushabti_core::Shared;
+
+use crate::exceptions::log_error;
+
+/// A thread that waited so long to attach waited for one that computes.
+pub(crate) const CONTENDED: Duration = Duration::from_micros(800);
+/// How long a worker that had to wait may keep running ready jobs before it detaches.
+pub(crate) const TURN: Duration = Duration::from_micros(400);
+/// How long a worker that had to wait looks out for more jobs before it gives its turn away.
+pub(crate) const LINGER: Duration = Duration::from_micros(60);
+/// The switch interval, in seconds, while workers wait for handlers that compute.
+const SHORT_S: f64 = 0.001;
+/// After so long without a wait the old interval comes back.
+const CALM: Duration = Duration::from_millis(100);
+
+/// The interval that was set before it was shortened; it belongs to the process, as the interval does.
+static BEFORE: Mutex<Option<f64>> = Mutex::new(None);
+static IS_SHORT: AtomicBool = AtomicBool::new(false);
+/// When a worker last had to wait, in milliseconds since `EPOCH`'s first use.
+static LAST_WAIT_MS: AtomicU64 = AtomicU64::new(0);
+
+fn now_ms() -> u64 {
+    static EPOCH: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    EPOCH.get_or_init(Instant::now).elapsed().as_millis() as u64
+}
+
+/// Notes that a worker had to wait for the GIL, and shortens the switch interval if it is not yet. Attached.
+pub(crate) fn waited(py: Python<'_>, shared: &Shared) {
+    LAST_WAIT_MS.store(now_ms(), Ordering::Relaxed);
+    if IS_SHORT.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let set = || -> PyResult<()> {
+        let sys = py.import("sys")?;
+        let before: f64 = sys.call_method0("getswitchinterval")?.extract()?;
+        if before > SHORT_S {
+            sys.call_method1("setswitchinterval", (SHORT_S,))?;
+            *BEFORE.lock() = Some(before);
+        }
+        Ok(())
+    };
+    if let Err(error) = set() {
+        log_error(py, "the switch interval could not be shortened", Some(&error));
+    }
+    shared.queue.visit(true);
+}
+
+/// Puts the old switch interval back if nobody has waited for a while, or at once with `force`. Attached.
+pub(crate) fn calm_down(py: Python<'_>, shared: &Shared, force: bool) {
+    if !force && now_ms().saturating_sub(LAST_WAIT_MS.load(Ordering::Relaxed)) < CALM.as_millis() as u64 {
+        return;
+    }
+    shared.queue.visit(false);
+    let before = BEFORE.lock().take();
+    if let Some(before) = before {
+        let restore = || -> PyResult<()> {
+            let sys = py.import("sys")?;
+            let now: f64 = sys.call_method0("getswitchinterval")?.extract()?;
+            // Somebody else has set it meanwhile: then it is theirs.
+            if (now - SHORT_S).abs() < 1e-6 {
+                sys.call_method1("setswitchinterval", (before,))?;
+            }
+            Ok(())
+        };
+        if let Err(error) = restore() {
+            log_error(py, "the switch interval could not be put back", Some(&error));
+        }
+    }
+    IS_SHORT.store(false, Ordering::Release);
+}

@@ -13,6 +13,7 @@ use crate::io_thread::Io;
 use crate::journal::Level;
 use crate::link::Link;
 use crate::listener::{Listener, Peer, watch};
+use crate::server::Shared;
 use crate::stats::Counters;
 
 /// How long accepting rests when the system has run out of descriptors or memory. Without the rest the loop would
@@ -23,9 +24,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const REFUSED_MAX: usize = 64;
 
 /// Accepts connections until the server stops; then empties the backlog and closes the listener.
-pub(crate) async fn accept_loop(io: Arc<Io>, listener: Listener) {
-    io.server.enter();
-    let _counted = Counted(&io);
+pub(crate) async fn accept_loop(io: Arc<Io>, listener: Listener, _counted: Counted) {
     let Listener { socket, address, file } = listener;
     let socket = match watch(socket) {
         Ok(socket) => socket,
@@ -72,8 +71,12 @@ pub(crate) async fn accept_loop(io: Arc<Io>, listener: Listener) {
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
-                // The client has given up meanwhile, or a network error that belongs to this one connection.
-                Err(_) => {}
+                Err(problem) if is_of_one_connection(&problem) => {}
+                Err(problem) => {
+                    let message = format!("nothing more is accepted on {address}: {problem}");
+                    io.server.journal.notice(Level::Error, message);
+                    return;
+                }
             }
         }
         if stopping {
@@ -87,6 +90,15 @@ pub(crate) async fn accept_loop(io: Arc<Io>, listener: Listener) {
 
 fn is_exhaustion(problem: &io::Error) -> bool {
     matches!(problem.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// The client has given up meanwhile, or its network has failed (accept(2)). Whatever else is wrong stays wrong.
+fn is_of_one_connection(problem: &io::Error) -> bool {
+    use libc::{ECONNABORTED, EHOSTDOWN, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH, ENOPROTOOPT, EPERM, EPROTO};
+    matches!(
+        problem.raw_os_error(),
+        Some(ECONNABORTED | EHOSTDOWN | EHOSTUNREACH | EINTR | ENETDOWN | ENETUNREACH | ENOPROTOOPT | EPERM | EPROTO)
+    )
 }
 
 fn admit(io: &Arc<Io>, socket: Socket, peer: &SockAddr) {
@@ -121,10 +133,18 @@ fn admit(io: &Arc<Io>, socket: Socket, peer: &SockAddr) {
 }
 
 /// Counts a listener out, however its task ends.
-struct Counted<'a>(&'a Io);
+pub(crate) struct Counted(Arc<Shared>);
 
-impl Drop for Counted<'_> {
+impl Counted {
+    /// Counts a listener in: before the IO thread runs, so that a drain which begins at once waits for it.
+    pub(crate) fn new(server: &Arc<Shared>) -> Self {
+        server.enter();
+        Self(Arc::clone(server))
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.server.leave();
+        self.0.leave();
     }
 }

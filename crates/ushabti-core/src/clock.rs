@@ -91,6 +91,17 @@ impl Clock {
         self.schedule(&mut table, key);
     }
 
+    /// Whether the deadline of a connection that was woken for it has passed indeed: it may have been moved meanwhile.
+    /// If it has not, the connection is woken again when it has.
+    pub(crate) fn is_due(&self, key: usize) -> bool {
+        let mut table = self.table.lock();
+        let is_due = self.due(&table.entries[key]).is_some_and(|due| due <= self.now());
+        if !is_due {
+            self.schedule(&mut table, key);
+        }
+        is_due
+    }
+
     /// Every connection there is, for a broadcast such as the start of the drain.
     pub(crate) fn links(&self) -> Vec<Arc<Link>> {
         self.table.lock().entries.iter().map(|(_, entry)| Arc::clone(&entry.link)).collect()
@@ -154,7 +165,7 @@ impl Clock {
     fn schedule(&self, table: &mut Table, key: usize) {
         let entry = &table.entries[key];
         // Without a deadline it is looked at again later: a worker may end the request without a word to this thread.
-        let tick = self.due(entry).unwrap_or_else(|| self.now().saturating_add(self.keep_alive));
+        let tick = self.due(entry).unwrap_or_else(|| self.now().saturating_add(self.keep_alive.max(1)));
         if tick >= entry.scheduled {
             return;
         }

@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ushabti_proto::error::ProtocolError;
@@ -142,11 +143,19 @@ impl Connection {
         poll_fn(|cx| {
             let write_timeout = || io.clock.after(io.server.config.write_timeout);
             let mut buffer = io.buffer.lock();
-            let wake = link.poll_wait(cx, interest, &mut buffer, || io.clock.set(*key, write_timeout()));
-            if wake.is_pending() && !*timed && link.is_queued() {
-                // From here on the client has to take something in time.
+            let mut progress = || {
                 *timed = true;
                 io.clock.set(*key, write_timeout());
+            };
+            let mut wake = link.poll_wait(cx, interest, &mut buffer, &mut progress);
+            if matches!(wake, Poll::Ready(Wake::Expired)) && !io.clock.is_due(*key) {
+                // What came together with the deadline has moved it on.
+                wake = link.poll_wait(cx, interest, &mut buffer, &mut progress);
+            }
+            if wake.is_pending() && interest.finish && link.is_queued() != *timed {
+                // While bytes wait for the client it has to take something in time.
+                *timed = !*timed;
+                io.clock.set(*key, if *timed { write_timeout() } else { Deadline::WhenQuiet });
             }
             wake
         })
@@ -373,7 +382,8 @@ impl Connection {
         let server = &self.io.server;
         let responder = Responder::new(Arc::clone(&self.link), &request.head);
         let received = request.received;
-        self.link.begin_exchange(more || server.is_draining());
+        // A client that has ended its side sends nothing that would wake the task later.
+        self.link.begin_exchange(more || self.half_closed || server.is_draining());
         match server.queue.push(Job { request, responder }, received) {
             Ok(pushed) => {
                 Counters::add(&server.counters.dispatched);

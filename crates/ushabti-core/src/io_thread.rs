@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::accept::accept_loop;
+use crate::accept::{Counted, accept_loop};
 use crate::clock::Clock;
 use crate::listener::Listener;
 use crate::queue::{TICK, Watch};
@@ -60,6 +60,7 @@ impl Io {
 /// Starts the IO thread, listening on `listeners`. It ends when the server's phase says so.
 pub(crate) fn spawn(server: Arc<Shared>, listeners: Vec<Listener>) -> io::Result<JoinHandle<()>> {
     let waiting = Arc::clone(&server);
+    let listeners: Vec<_> = listeners.into_iter().map(|listener| (listener, Counted::new(&server))).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -81,9 +82,9 @@ pub(crate) fn spawn(server: Arc<Shared>, listeners: Vec<Listener>) -> io::Result
     })
 }
 
-async fn run(io: &Arc<Io>, listeners: Vec<Listener>) {
-    for listener in listeners {
-        tokio::spawn(accept_loop(Arc::clone(io), listener));
+async fn run(io: &Arc<Io>, listeners: Vec<(Listener, Counted)>) {
+    for (listener, counted) in listeners {
+        tokio::spawn(accept_loop(Arc::clone(io), listener, counted));
     }
     let clock = Arc::clone(io);
     tokio::spawn(async move { clock.clock.run().await });

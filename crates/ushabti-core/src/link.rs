@@ -250,8 +250,10 @@ impl Link {
         }
         // After the bytes: a request that arrives with the deadline is still served.
         if state & (EXPIRED | DRAIN) != 0 {
-            self.state.fetch_and(!(EXPIRED | DRAIN), Ordering::AcqRel);
-            return Poll::Ready(if state & DRAIN != 0 { Wake::Drain } else { Wake::Expired });
+            let (bit, wake) = if state & DRAIN != 0 { (DRAIN, Wake::Drain) } else { (EXPIRED, Wake::Expired) };
+            // The other one, if it is set too, is told next.
+            self.state.fetch_and(!bit, Ordering::AcqRel);
+            return Poll::Ready(wake);
         }
         Poll::Pending
     }

@@ -89,7 +89,9 @@ pub struct Queue<J> {
     /// Whether workers run side by side. Under the GIL they take turns.
     parallel: bool,
     epoch: Instant,
-    /// From when on handlers count as quick, in nanoseconds since `epoch`.
+    /// The balance of handlers that were not quick.
+    slowness: AtomicU32,
+    /// From when on handlers may count as quick, in nanoseconds since `epoch`.
     quick_from: AtomicU64,
     /// The number of the seat whose worker began a job last and has not gone idle since, or 0 (H, see `pace`).
     hot: AtomicU32,
@@ -108,6 +110,8 @@ pub struct Queue<J> {
     closed: AtomicBool,
     taken: AtomicUsize,
     workers: AtomicUsize,
+    /// Workers that were asked for and have not entered yet.
+    starting: AtomicUsize,
     workers_min: usize,
     workers_max: usize,
     worker_idle: Duration,
@@ -128,6 +132,7 @@ impl<J> Queue<J> {
             searching: AtomicBool::new(false),
             parallel,
             epoch: Instant::now(),
+            slowness: AtomicU32::new(0),
             quick_from: AtomicU64::new(0),
             hot: AtomicU32::new(0),
             turn: AtomicBool::new(false),
@@ -140,6 +145,7 @@ impl<J> Queue<J> {
             closed: AtomicBool::new(false),
             taken: AtomicUsize::new(0),
             workers: AtomicUsize::new(0),
+            starting: AtomicUsize::new(0),
             workers_min,
             workers_max,
             worker_idle,
@@ -227,6 +233,7 @@ impl<J> Queue<J> {
     /// Enters the calling thread as a worker.
     pub fn enter(&self) -> Arc<Seat> {
         self.workers.fetch_add(1, Ordering::AcqRel);
+        self.not_starting(1);
         Arc::new(Seat::new(self.seats.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1)))
     }
 

@@ -125,7 +125,10 @@ impl Responder {
     /// [`Gone`] when the client has left.
     pub fn begin(mut self, promise: Promise, head: &[u8]) -> Result<BodyWriter, Gone> {
         let link = self.take_link();
-        link.send(head, &[], Then::More)?;
+        if let Err(gone) = link.send(head, &[], Then::More) {
+            link.server().counters.discarded();
+            return Err(gone);
+        }
         Ok(BodyWriter { link: Some(link), promise, sent: 0, chunk: Vec::new() })
     }
 
@@ -141,7 +144,8 @@ impl Drop for Responder {
     fn drop(&mut self) {
         if let Some(link) = self.link.take() {
             link.server().journal.notice(Level::Error, "a request was dropped without an answer; sent 500".to_owned());
-            let _ = send_plain(&link, self.terms, 500, &[], "");
+            let (sent, _) = send_plain(&link, self.terms, 500, &[], "");
+            count(&link, 500, sent);
         }
     }
 }
@@ -211,7 +215,8 @@ impl Drop for BodyWriter {
     fn drop(&mut self) {
         if let Some(link) = self.link.take() {
             // Without the last chunk, or short of the length: the client can tell that this is not the whole body.
-            let _ = link.send(&[], &[], Then::Finish { close: true });
+            let sent = link.send(&[], &[], Then::Finish { close: true });
+            count(&link, self.promise.status, sent);
         }
     }
 }
@@ -293,14 +298,17 @@ pub(crate) fn refuse(
     send_plain(link, terms, status, fields, detail).1
 }
 
+fn count(link: &Link, status: u16, sent: Result<(), Gone>) {
+    match sent {
+        Ok(()) => link.server().counters.answered(status),
+        Err(Gone) => link.server().counters.discarded(),
+    }
+}
+
 /// Counts an answer and writes its line.
 fn record(link: &Link, request: &Request, status: u16, body_bytes: u64, sent: Result<(), Gone>) {
     let server = link.server();
-    if sent.is_ok() {
-        server.counters.answered(status);
-    } else {
-        server.counters.discarded();
-    }
+    count(link, status, sent);
     if request.logged {
         // 499 is what nginx made the field's word for "the client left before the answer".
         let status = if sent.is_ok() { status } else { 499 };

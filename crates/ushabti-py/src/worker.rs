@@ -181,7 +181,7 @@ impl Turn {
 
     fn finished(&mut self, queue: &Queue<Job>, seat: &Seat) {
         let started = std::mem::replace(&mut self.now, Instant::now());
-        queue.finished(seat, self.now.duration_since(started), self.now);
+        queue.finished(seat, self.now.duration_since(started));
     }
 
     fn end(&mut self, queue: &Queue<Job>, seat: &Seat) {

@@ -53,6 +53,21 @@ impl<J> Queue<J> {
         }
     }
 
+    /// How many workers are on their way, and for how many more there is room.
+    fn room(&self) -> (usize, usize) {
+        // In this order a worker that enters meanwhile is counted twice rather than not at all.
+        let starting = self.starting.load(Ordering::Acquire);
+        let workers = self.workers.load(Ordering::Acquire);
+        (starting, self.workers_max.saturating_sub(workers + starting))
+    }
+
+    /// Says that so many of the workers that were asked for are not on their way any more: they have entered, or could not
+    /// be started.
+    pub fn not_starting(&self, count: usize) {
+        let less = |starting: usize| Some(starting.saturating_sub(count));
+        let _ = self.starting.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    }
+
     /// Waits until work has waited too long while every worker was busy, and says how many more workers would take all
     /// of it up. The one thread that starts workers, detached.
     pub fn wait_to_grow(&self) -> Growing {
@@ -74,18 +89,20 @@ impl<J> Queue<J> {
             let until = Instant::now() + GROWTH_DELAY;
             while !growth.closed && !self.grow.wait_until(&mut growth, until).timed_out() {}
             let passed = self.taken.load(Ordering::Acquire).wrapping_sub(taken);
-            let room = self.workers_max.saturating_sub(self.workers.load(Ordering::Acquire));
-            // Jobs leave in order: those beyond the ones taken since have waited through the whole delay.
-            let late = waiting.saturating_sub(passed).min(self.jobs.len()).min(room);
-            if late > 0 && self.idle_count.load(Ordering::Relaxed) == 0 {
+            let (starting, room) = self.room();
+            // Jobs leave in order: those beyond the ones taken since have waited through the whole delay. Workers that are
+            // on their way will take theirs.
+            let late = waiting.saturating_sub(passed).min(self.jobs.len()).saturating_sub(starting).min(room);
+            if late > 0 && !growth.closed && self.idle_count.load(Ordering::Relaxed) == 0 {
+                self.starting.fetch_add(late, Ordering::AcqRel);
                 return Growing::More(late);
             }
             if self.jobs.is_empty() || room == 0 {
                 growth.wanted = false;
                 self.growth_watched.store(false, Ordering::Relaxed);
                 fence(Ordering::SeqCst);
-                // The same order as for S: a push that saw the flag set is seen here.
-                if !self.jobs.is_empty() && room > 0 {
+                // The same order as for S: a push that saw the flag set is seen here, and so is a worker that has retired.
+                if !self.jobs.is_empty() && self.room().1 > 0 {
                     growth.wanted = true;
                     self.growth_watched.store(true, Ordering::Relaxed);
                 }

@@ -31,8 +31,13 @@ use super::{Queue, Seat};
 
 /// A handler that is over in this time is quick.
 const QUICK: Duration = Duration::from_micros(200);
-/// For so long after one that was not, handlers do not count as quick.
+/// For so long after a stall, handlers do not count as quick.
 const QUICK_AGAIN: Duration = Duration::from_millis(50);
+/// A handler that was not quick weighs as much as so many that were, and from this balance on handlers do not count as
+/// quick. One in thirty, that is: where workers wait for each other, a few quick ones always seem slow.
+const SLOW_WEIGHT: u32 = 32;
+const SLOW_BALANCE: u32 = 64;
+const SLOW_BALANCE_MAX: u32 = 256;
 /// How often the IO thread ticks while it keeps the watch.
 pub const TICK: Duration = Duration::from_millis(1);
 /// So many ticks in which nothing relied on it end the watch.
@@ -64,11 +69,9 @@ impl<J> Queue<J> {
 
     /// Whether handlers are quick, by what was seen of late.
     fn is_quick(&self, now: Instant) -> bool {
-        !self.parallel && self.nanos(now) >= self.quick_from.load(Ordering::Relaxed)
-    }
-
-    fn not_quick(&self, now: Instant) {
-        self.quick_from.store(self.nanos(now + QUICK_AGAIN), Ordering::Relaxed);
+        !self.parallel
+            && self.slowness.load(Ordering::Relaxed) < SLOW_BALANCE
+            && self.nanos(now) >= self.quick_from.load(Ordering::Relaxed)
     }
 
     /// Whether a job that was just pushed is left to a busy worker.
@@ -158,10 +161,17 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Notes how long a handler took that has ended now. Worker.
-    pub fn finished(&self, seat: &Seat, took: Duration, now: Instant) {
-        if took > QUICK && seat.was_at_work() {
-            self.not_quick(now);
+    /// Notes how long a handler took. Worker.
+    pub fn finished(&self, seat: &Seat, took: Duration) {
+        let before = self.slowness.load(Ordering::Relaxed);
+        let after = if took > QUICK && seat.was_at_work() {
+            (before + SLOW_WEIGHT).min(SLOW_BALANCE_MAX)
+        } else {
+            before.saturating_sub(1)
+        };
+        // A guess, which workers may overwrite with each other's.
+        if after != before {
+            self.slowness.store(after, Ordering::Relaxed);
         }
     }
 
@@ -174,7 +184,7 @@ impl<J> Queue<J> {
             watch.calm = 0;
             watch.stalled = if stalled { watch.stalled + 1 } else { 0 };
             if watch.stalled >= STALLED_TICKS {
-                self.not_quick(Instant::now());
+                self.quick_from.store(self.nanos(Instant::now() + QUICK_AGAIN), Ordering::Relaxed);
                 self.hot.store(0, Ordering::Relaxed);
                 self.turn.store(false, Ordering::Relaxed);
                 if watch.stalled < STALLED_TICKS + SECONDED_MAX {

@@ -10,29 +10,27 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use ushabti_proto::error::ProtocolError;
 use ushabti_proto::http1::connection::{Connection as Protocol, EndOfInput, Event, Next, Step};
 use ushabti_proto::http1::encode::encode_interim;
-use ushabti_proto::http1::framing::BodyFraming;
 use ushabti_proto::http1::head::RequestHead;
 use ushabti_proto::uri::TargetForm;
 
-use crate::access_log::Entry;
 use crate::clock::Deadline;
 use crate::io_thread::Io;
-use crate::journal::Level;
 use crate::link::{Interest, Link, Then, Wake};
 use crate::queue::Pushed;
-use crate::reply::{self, Responder};
+use crate::reply::Responder;
 use crate::request::{Job, Request};
 use crate::routes::{Found, Params};
 use crate::stats::Counters;
 
+mod refusal;
+
+use refusal::Refusal;
+
 /// Bytes of following requests that are read while one is being answered. Beyond that the client has to wait: the
 /// system's buffers fill, and TCP tells it.
 const PIPELINE_MAX: usize = 64 * 1024;
-/// The largest body that is read only to be thrown away, so that the connection of a refused request can go on.
-const SWALLOW_MAX: u64 = 64 * 1024;
 /// How long bytes of the client are read and thrown away after the last answer. Closing at once would make the system
 /// send a reset, which can destroy the answer before the client reads it (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -45,14 +43,6 @@ enum Incoming {
     Accepted(Arc<Request>),
     /// It has been refused; the answer goes out when the body has been read and thrown away.
     Refused(Box<Refusal>),
-}
-
-struct Refusal {
-    head: RequestHead,
-    status: u16,
-    allow: Option<String>,
-    detail: &'static str,
-    received: Instant,
 }
 
 /// What the task does next.
@@ -209,12 +199,9 @@ impl Connection {
             }
             Wake::Finished { close } => self.finished(close),
             Wake::Expired if self.link.is_queued() => {
-                let message = format!(
-                    "{}: took no byte of its answer for {:?}; connection cut",
-                    self.link.peer(),
-                    self.io.server.config.write_timeout
-                );
-                self.io.server.journal.notice(Level::Info, message);
+                let (peer, timeout) = (self.link.peer(), self.io.server.config.write_timeout);
+                let message = || format!("{peer}: took no byte of its answer for {timeout:?}; connection cut");
+                self.io.server.journal.peer_notice(message);
                 Flow::End
             }
             Wake::Expired => {
@@ -340,28 +327,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Refuses a request whose head is complete. A small body is read first, so that the connection can go on; a
-    /// large one, or one that the client has not begun to send, is not worth it: then the connection ends.
-    fn refuse(
-        &mut self,
-        head: RequestHead,
-        status: u16,
-        allow: Option<String>,
-        detail: &'static str,
-    ) -> Result<(), Flow> {
-        let small = match head.framing() {
-            BodyFraming::None => true,
-            BodyFraming::Length(bytes) => bytes <= SWALLOW_MAX && !self.protocol.continue_wanted(),
-            BodyFraming::Chunked => !self.protocol.continue_wanted(),
-        };
-        let received = Instant::now();
-        if small && self.protocol.set_body_max(SWALLOW_MAX).is_ok() {
-            self.incoming = Some(Incoming::Refused(Box::new(Refusal { head, status, allow, detail, received })));
-            return Ok(());
-        }
-        Err(self.answer_refusal(&Refusal { head, status, allow, detail, received }, false))
-    }
-
     /// The request is complete. `more`: bytes of a following one are there.
     fn complete(&mut self, more: bool) -> Flow {
         if self.timed {
@@ -397,62 +362,6 @@ impl Connection {
                 responder.refuse(&request, 503, fields, "the server has more requests than it can take");
             }
         }
-        Flow::Answer
-    }
-
-    fn answer_refusal(&mut self, refusal: &Refusal, keep_alive: bool) -> Flow {
-        let Refusal { head, status, allow, detail, received } = refusal;
-        let allow = allow.as_ref().map(|methods| (b"allow".as_slice(), methods.as_bytes()));
-        self.answer_now(Some(head), keep_alive, *status, allow.as_slice(), detail, *received)
-    }
-
-    /// Answers what is no valid request, after which nothing that the client sends can be trusted.
-    fn refuse_bytes(&mut self, problem: ProtocolError) -> Flow {
-        let message =
-            format!("{}: {} ({}); answered {}", self.link.peer(), problem, problem.section(), problem.status());
-        self.io.server.journal.notice(Level::Info, message);
-        let detail = problem.to_string();
-        self.abort_request(problem.status(), &detail)
-    }
-
-    fn time_out(&mut self, detail: &str) -> Flow {
-        self.abort_request(408, detail)
-    }
-
-    /// Answers in the middle of a request, and closes.
-    fn abort_request(&mut self, status: u16, detail: &str) -> Flow {
-        self.pending = Vec::new();
-        let now = Instant::now();
-        match self.incoming.take() {
-            Some(Incoming::Accepted(request)) => {
-                self.answer_now(Some(&request.head), false, status, &[], detail, request.received)
-            }
-            Some(Incoming::Refused(refusal)) => {
-                self.answer_now(Some(&refusal.head), false, status, &[], detail, refusal.received)
-            }
-            None => self.answer_now(None, false, status, &[], detail, now),
-        }
-    }
-
-    fn answer_now(
-        &mut self,
-        head: Option<&RequestHead>,
-        keep_alive: bool,
-        status: u16,
-        fields: &[(&[u8], &[u8])],
-        detail: &str,
-        received: Instant,
-    ) -> Flow {
-        let server = &self.io.server;
-        if self.timed {
-            self.timed = false;
-            self.io.clock.set(self.key, Deadline::WhenQuiet);
-        }
-        self.link.begin_exchange(true);
-        let body_bytes = reply::refuse(&self.link, head, keep_alive, status, fields, detail);
-        Counters::add(&server.counters.refused);
-        server.counters.answered(status);
-        server.log_access(|| Entry { peer: self.link.peer(), head, status, body_bytes, taken: received.elapsed() });
         Flow::Answer
     }
 

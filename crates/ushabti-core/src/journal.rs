@@ -4,7 +4,7 @@
 //! The journal is bounded: a log that cannot keep up loses access lines, and says how many, but never stalls or fills
 //! the memory of the server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -12,6 +12,8 @@ use parking_lot::{Condvar, Mutex};
 const LINES_MAX: usize = 100_000;
 /// Notices that may wait.
 const NOTICES_MAX: usize = 1_000;
+/// Notices about peers in one second; more are only counted. Whoever sends rubbish must not fill the log with it.
+const PEER_NOTICES_MAX: u32 = 20;
 /// How long lines are gathered before they are handed over as one batch.
 const GATHER: Duration = Duration::from_millis(50);
 
@@ -47,6 +49,9 @@ impl Batch {
 struct Inner {
     batch: Batch,
     closed: bool,
+    /// The second in which peers were last complained of, and how often.
+    peer_second: Option<Instant>,
+    peer_notices: u32,
 }
 
 /// Lines and notices that wait for the thread that logs them.
@@ -87,6 +92,28 @@ impl Journal {
         }
     }
 
+    /// Adds a message about what a peer has done, unless there were many in this second. Any thread; never waits.
+    pub(crate) fn peer_notice(&self, message: impl FnOnce() -> String) {
+        let now = Instant::now();
+        let mut inner = self.inner.lock();
+        let begun = *inner.peer_second.get_or_insert(now);
+        let mut left_out = 0;
+        if now.duration_since(begun) >= Duration::from_secs(1) {
+            left_out = inner.peer_notices.saturating_sub(PEER_NOTICES_MAX);
+            inner.peer_second = Some(now);
+            inner.peer_notices = 0;
+        }
+        inner.peer_notices += 1;
+        let tell = inner.peer_notices <= PEER_NOTICES_MAX;
+        drop(inner);
+        if left_out > 0 {
+            self.notice(Level::Info, format!("{left_out} more faults of peers were not logged one by one"));
+        }
+        if tell {
+            self.notice(Level::Info, message());
+        }
+    }
+
     /// Waits for the next batch; `None` when the journal is closed and empty. The thread that logs, detached.
     pub fn take(&self) -> Option<Batch> {
         let mut inner = self.inner.lock();
@@ -123,6 +150,18 @@ mod tests {
         assert_eq!(batch.lines, ["a"]);
         assert_eq!(batch.notices, [(Level::Warning, "b".to_owned())]);
         assert!(journal.take().is_none());
+    }
+
+    #[test]
+    fn a_flood_of_faults_is_cut_short() {
+        let journal = Journal::default();
+        for number in 0..1000 {
+            journal.peer_notice(|| number.to_string());
+        }
+        let batch = journal.take().expect("notices wait");
+        // The loop may straddle the end of a second, but not two.
+        let limit = PEER_NOTICES_MAX as usize;
+        assert!((limit..=2 * limit + 1).contains(&batch.notices.len()), "{}", batch.notices.len());
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod access_log;
 mod clock;
 pub mod config;
 mod connection;
+pub mod fork;
 mod io_thread;
 pub mod journal;
 mod link;
@@ -42,15 +43,13 @@ pub struct Server {
     /// Bound and not yet started.
     listeners: Mutex<Vec<Listener>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// The process that made this server.
-    process: u32,
 }
 
 impl Server {
     /// A server that does not listen yet.
     pub fn new(config: Config, routing: Routing) -> Self {
         let shared = Arc::new(Shared::new(config, routing));
-        Self { shared, listeners: Mutex::new(Vec::new()), thread: Mutex::new(None), process: std::process::id() }
+        Self { shared, listeners: Mutex::new(Vec::new()), thread: Mutex::new(None) }
     }
 
     /// What workers and the threads beside them need.
@@ -95,8 +94,8 @@ impl Server {
     /// Ends the IO thread, cuts what is still connected, and lets the workers go when the queue is empty. Requests
     /// that no worker has taken are dropped; their number is returned. Waits for the IO thread: detach before.
     pub fn close(&self) -> usize {
-        if std::process::id() != self.process {
-            // A forked child has a copy of this object, and none of its threads to wait for.
+        if self.shared.is_forked() {
+            // There is no thread to wait for.
             std::mem::forget(self.thread.lock().take());
             return 0;
         }

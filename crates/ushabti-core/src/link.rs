@@ -330,6 +330,9 @@ impl Link {
     ///
     /// [`Gone`] when the connection is lost; the exchange is over then.
     pub(crate) fn send(&self, head: &[u8], body: &[u8], then: Then) -> Result<(), Gone> {
+        if self.server.is_forked() {
+            return Err(Gone);
+        }
         let total = head.len() + body.len();
         let mut outbox = self.outbox.lock();
         if self.has(GONE) {

@@ -103,7 +103,8 @@ impl Responder {
         encode_answer(out, status, fields, length, self.terms, self.link())
     }
 
-    /// Sends a whole answer and ends the exchange. `head` is what [`Responder::encode`] made.
+    /// Sends a whole answer and ends the exchange. `head` is what [`Responder::encode`] made, with or without the body
+    /// behind it; `body` is what of it comes after.
     ///
     /// Detached from the interpreter; never blocks. What the client does not take at once, the IO thread writes.
     ///
@@ -114,7 +115,9 @@ impl Responder {
         let link = self.take_link();
         let body = if promise.is_bodiless() { &[] } else { body };
         let sent = link.send(head, body, Then::Finish { close: promise.close });
-        record(&link, request, promise.status, body.len() as u64, sent);
+        // A short body may stand behind the head, so its length is the promised one.
+        let body_bytes = if let Framing::Exactly(bytes) = promise.framing { bytes } else { 0 };
+        record(&link, request, promise.status, body_bytes, sent);
         sent
     }
 
@@ -142,7 +145,7 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
+        if let Some(link) = self.link.take().filter(|link| !link.server().is_forked()) {
             link.server().journal.notice(Level::Error, "a request was dropped without an answer; sent 500".to_owned());
             let (sent, _) = send_plain(&link, self.terms, 500, &[], "");
             count(&link, 500, sent);
@@ -308,6 +311,9 @@ fn count(link: &Link, status: u16, sent: Result<(), Gone>) {
 /// Counts an answer and writes its line.
 fn record(link: &Link, request: &Request, status: u16, body_bytes: u64, sent: Result<(), Gone>) {
     let server = link.server();
+    if server.is_forked() {
+        return;
+    }
     count(link, status, sent);
     if request.logged {
         // 499 is what nginx made the field's word for "the client left before the answer".

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::access_log::{AccessLog, Entry};
 use crate::config::Config;
+use crate::fork;
 use crate::journal::Journal;
 use crate::queue::Queue;
 use crate::request::Job;
@@ -46,6 +47,8 @@ pub struct Shared {
     /// Counters.
     pub counters: Counters,
     pub(crate) epoch: Instant,
+    /// The process that made the server.
+    generation: u32,
     phase: AtomicU8,
     /// Tells the IO thread that the phase has changed.
     pub(crate) phase_changed: Notify,
@@ -72,12 +75,18 @@ impl Shared {
             journal: Journal::default(),
             counters: Counters::default(),
             epoch: Instant::now(),
+            generation: fork::generation(),
             phase: AtomicU8::new(Phase::Running as u8),
             phase_changed: Notify::new(),
             live: AtomicUsize::new(0),
             drained: Condvar::new(),
             drained_lock: Mutex::new(()),
         }
+    }
+
+    /// This process is a forked child of the one that serves: nothing of the server may be touched. Any thread.
+    pub fn is_forked(&self) -> bool {
+        self.generation != fork::generation()
     }
 
     pub(crate) fn phase(&self) -> Phase {

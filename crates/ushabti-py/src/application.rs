@@ -16,6 +16,8 @@ pub struct Application {
     pub(crate) as_response: Py<PyAny>,
     /// `fail(request, exception) -> Response`: logs what must be logged and finds the answer.
     pub(crate) fail: Py<PyAny>,
+    /// `nothing(endpoint) -> exception`: a handler returned nothing and has answered nothing.
+    pub(crate) nothing: Py<PyAny>,
     /// `surplus(request, value)`: a handler returned a value after it had answered.
     pub(crate) surplus: Py<PyAny>,
     /// `cut(request, exception)`: a streamed body failed after its head was sent.
@@ -37,13 +39,14 @@ impl Application {
 #[pymethods]
 impl Application {
     #[new]
-    #[pyo3(signature = (*, endpoints, routes, as_response, fail, surplus, cut, response, loads, text_type, bytes_type))]
+    #[pyo3(signature = (*, endpoints, routes, as_response, fail, nothing, surplus, cut, response, loads, text_type, bytes_type))]
     #[expect(clippy::too_many_arguments, reason = "keyword-only on the side of Python, where it is called once")]
     fn new(
         endpoints: Vec<Py<PyAny>>,
         routes: Py<RouteTable>,
         as_response: Py<PyAny>,
         fail: Py<PyAny>,
+        nothing: Py<PyAny>,
         surplus: Py<PyAny>,
         cut: Py<PyAny>,
         response: Py<PyType>,
@@ -51,6 +54,6 @@ impl Application {
         text_type: String,
         bytes_type: String,
     ) -> Self {
-        Self { endpoints, routes, as_response, fail, surplus, cut, response, loads, text_type, bytes_type }
+        Self { endpoints, routes, as_response, fail, nothing, surplus, cut, response, loads, text_type, bytes_type }
     }
 }

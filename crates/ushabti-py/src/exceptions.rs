@@ -1,5 +1,6 @@
 //! The classes of `ushabti.errors`, raised from native code. They are defined there, once.
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -28,13 +29,24 @@ pub(crate) fn bind_error(py: Python<'_>, problem: &ushabti_core::listener::BindE
     build().unwrap_or_else(|error| error)
 }
 
+/// The exception object of an error, with its traceback, which before Python 3.12 is kept beside it.
+pub(crate) fn exception<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyBaseException> {
+    let exception = error.value(py).clone();
+    if let Some(traceback) = error.traceback(py)
+        && let Err(failure) = exception.setattr(pyo3::intern!(py, "__traceback__"), traceback)
+    {
+        failure.write_unraisable(py, None);
+    }
+    exception
+}
+
 /// Calls a function of `logging` with a message and, if given, the exception to show.
 pub(crate) fn log_error(py: Python<'_>, message: &str, error: Option<&PyErr>) {
     let write = || -> PyResult<()> {
         let logger = py.import("logging")?.call_method1("getLogger", ("ushabti",))?;
         let options = PyDict::new(py);
         if let Some(error) = error {
-            options.set_item("exc_info", error.value(py))?;
+            options.set_item("exc_info", exception(py, error))?;
         }
         logger.call_method("error", ("%s", message), Some(&options))?;
         Ok(())

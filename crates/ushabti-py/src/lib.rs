@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 mod application;
+mod call;
 mod exceptions;
 mod gil;
 mod multidict;

@@ -13,6 +13,8 @@ use ushabti_core::Gone;
 use ushabti_core::reply::{BodyProblem, BodyWriter, Length, Promise, Responder};
 
 use crate::application::Application;
+use crate::call::next;
+use crate::exceptions::exception;
 use crate::request::Request;
 
 /// Up to this size a body is copied behind its head, which is cheaper than a write of two parts.
@@ -220,7 +222,7 @@ fn stream(
         Ok(()) => {}
         Err(error) => {
             // The head is out, so there can be no other answer: the connection ends short of the body's end.
-            if let Err(failure) = application.cut.bind(py).call1((request, error.value(py))) {
+            if let Err(failure) = application.cut.bind(py).call1((request, exception(py, &error))) {
                 failure.write_unraisable(py, Some(pieces));
             }
         }
@@ -233,8 +235,8 @@ fn send_pieces(
     mut writer: BodyWriter,
     core: &ushabti_core::request::Request,
 ) -> PyResult<()> {
-    for piece in pieces.try_iter()? {
-        let piece = piece?;
+    let pieces = pieces.try_iter()?;
+    while let Some(piece) = next(&pieces)? {
         let text;
         let data = if let Ok(bytes) = piece.cast::<PyBytes>() {
             bytes.as_bytes()

@@ -198,6 +198,7 @@ impl Request {
 
     /// `http` or `https`.
     #[getter]
+    #[expect(clippy::unused_self, reason = "it is the connection's, which has only one so far")]
     fn scheme(&self) -> &'static str {
         "http"
     }

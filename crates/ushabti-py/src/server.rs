@@ -74,6 +74,17 @@ pub struct Server {
     core: CoreServer,
 }
 
+impl Server {
+    fn refuse_in_child(&self) -> PyResult<()> {
+        if self.core.shared().is_forked() {
+            return Err(ServerStateError::new_err(
+                "this process was forked from the one that made the server; make a server of its own",
+            ));
+        }
+        Ok(())
+    }
+}
+
 #[pymethods]
 impl Server {
     #[new]
@@ -96,15 +107,20 @@ impl Server {
 
     /// Starts the IO thread.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
-        refuse_in_child()?;
+        self.refuse_in_child()?;
         py.detach(|| self.core.start()).map_err(PyErr::from)
     }
 
     /// Makes the calling thread a worker, until the server stops or needs it no more.
     fn run_worker(&self, py: Python<'_>, application: &Bound<'_, Application>) -> PyResult<()> {
-        refuse_in_child()?;
+        self.refuse_in_child()?;
         worker::run(py, self.core.shared(), &application.clone().unbind());
         Ok(())
+    }
+
+    /// Says that so many of the workers that were asked for could not be started.
+    fn workers_not_started(&self, count: usize) {
+        self.core.shared().queue.not_starting(count);
     }
 
     /// Waits until more workers are needed; returns how many, or `None` when the server stops.
@@ -171,13 +187,4 @@ fn is_gil_enabled(py: Python<'_>) -> PyResult<bool> {
         Some(function) => function.call0()?.extract(),
         None => Ok(true),
     }
-}
-
-fn refuse_in_child() -> PyResult<()> {
-    if worker::is_forked_child() {
-        return Err(ServerStateError::new_err(
-            "this process was forked from one that serves; start a server of its own",
-        ));
-    }
-    Ok(())
 }

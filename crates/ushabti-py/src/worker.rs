@@ -6,28 +6,24 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use ushabti_core::Shared;
 use ushabti_core::queue::{Growing, Queue, Seat, Taken};
 use ushabti_core::reply::{Promise, Responder};
 use ushabti_core::request::{Job, Request as CoreRequest};
+use ushabti_core::{Shared, fork};
 
 use crate::application::Application;
-use crate::exceptions::log_error;
+use crate::call::call;
+use crate::exceptions::{exception, log_error};
 use crate::gil;
 use crate::reply::{Outgoing, prepare};
 use crate::request::Request;
 
 /// The largest buffer that a worker keeps between two answers.
 const KEEP_BYTES: usize = 64 * 1024;
-
-/// Set in a child process that a handler has forked: it has none of the server's threads, and sockets that are not its
-/// own.
-static FORKED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static CURRENT: RefCell<Option<Py<Request>>> = const { RefCell::new(None) };
@@ -39,14 +35,10 @@ pub(crate) fn current(py: Python<'_>) -> Option<Py<Request>> {
     CURRENT.with_borrow(|current| current.as_ref().map(|request| request.clone_ref(py)))
 }
 
-/// Says that this process is a forked child of one that serves. Called by `os.register_at_fork`.
+/// Says that this process is a forked child. Called by `os.register_at_fork`.
 #[pyfunction]
 pub(crate) fn in_forked_child() {
-    FORKED.store(true, Ordering::Relaxed);
-}
-
-pub(crate) fn is_forked_child() -> bool {
-    FORKED.load(Ordering::Relaxed)
+    fork::in_child();
 }
 
 /// An answer that is ready to be sent, and what of it the core reads while the worker is detached.
@@ -116,11 +108,11 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>
                 continue;
             }
         };
-        sending = handle(application.get(), &request, &mut buffer).map(|outgoing| {
+        sending = handle(shared, application.get(), &request, &mut buffer).map(|outgoing| {
             let (responder, promise, body) = outgoing.parts();
             Sending { responder, promise, body, request: core }
         });
-        if is_forked_child() {
+        if shared.is_forked() {
             // The handler has forked, and this is the child. The parent answers; this thread ends, and being the
             // only one of the process, ends that.
             std::mem::forget(sending.take());
@@ -192,15 +184,29 @@ impl Turn {
 }
 
 /// Runs one handler, and converts what it returns.
-fn handle(application: &Application, request: &Bound<'_, Request>, buffer: &mut Vec<u8>) -> Option<Outgoing> {
+fn handle(
+    shared: &Shared,
+    application: &Application,
+    request: &Bound<'_, Request>,
+    buffer: &mut Vec<u8>,
+) -> Option<Outgoing> {
     let py = request.py();
     CURRENT.with_borrow_mut(|current| current.replace(request.clone().unbind()));
-    let result = call(application, request).and_then(|value| answer(application, request, &value, buffer));
-    let outgoing = result.or_else(|error| {
-        if is_forked_child() {
+    let result = call_endpoint(application, request).and_then(|value| {
+        if shared.is_forked() {
             return Ok(None);
         }
-        let response = application.fail.bind(py).call1((request, error.value(py)))?;
+        if value.is_none() && !request.get().is_answered() {
+            let endpoint = application.endpoint(py, request.get().core().route);
+            return Err(PyErr::from_value(application.nothing.bind(py).call1((endpoint,))?));
+        }
+        answer(application, request, &value, buffer)
+    });
+    let outgoing = result.or_else(|error| {
+        if shared.is_forked() {
+            return Ok(None);
+        }
+        let response = application.fail.bind(py).call1((request, exception(py, &error)))?;
         if request.get().is_answered() { Ok(None) } else { answer(application, request, &response, buffer) }
     });
     CURRENT.with_borrow_mut(Option::take);
@@ -218,15 +224,12 @@ fn handle(application: &Application, request: &Bound<'_, Request>, buffer: &mut 
     }
 }
 
-fn call<'py>(application: &Application, request: &Bound<'py, Request>) -> PyResult<Bound<'py, PyAny>> {
+fn call_endpoint<'py>(application: &Application, request: &Bound<'py, Request>) -> PyResult<Bound<'py, PyAny>> {
     let py = request.py();
     let core = request.get().core();
     let endpoint = application.endpoint(py, core.route);
-    if core.params.is_empty() {
-        endpoint.call1((request,))
-    } else {
-        endpoint.call((request,), Some(&request.get().parameters(py)?))
-    }
+    let parameters = if core.params.is_empty() { None } else { Some(request.get().parameters(py)?) };
+    call(endpoint, request.as_any(), parameters.as_ref())
 }
 
 fn answer(
@@ -236,9 +239,6 @@ fn answer(
     buffer: &mut Vec<u8>,
 ) -> PyResult<Option<Outgoing>> {
     let py = request.py();
-    if is_forked_child() {
-        return Ok(None);
-    }
     let Some(responder) = request.get().take_responder() else {
         if !value.is_none() {
             application.surplus.bind(py).call1((request, value))?;

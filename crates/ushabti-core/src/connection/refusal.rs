@@ -1,0 +1,105 @@
+//! Answers that no worker sees: requests that are refused, bytes that are no request, and clients that take too long.
+
+use std::time::Instant;
+
+use ushabti_proto::error::ProtocolError;
+use ushabti_proto::http1::framing::BodyFraming;
+use ushabti_proto::http1::head::RequestHead;
+
+use super::{Connection, Flow, Incoming};
+use crate::access_log::Entry;
+use crate::clock::Deadline;
+use crate::reply;
+use crate::stats::Counters;
+
+/// The largest body that is read only to be thrown away, so that the connection of a refused request can go on.
+const SWALLOW_MAX: u64 = 64 * 1024;
+
+/// What is answered to a request that no worker sees.
+pub(super) struct Refusal {
+    pub(super) head: RequestHead,
+    status: u16,
+    allow: Option<String>,
+    detail: &'static str,
+    received: Instant,
+}
+
+impl Connection {
+    /// Refuses a request whose head is complete. A small body is read first, so that the connection can go on; a
+    /// large one, or one that the client has not begun to send, is not worth it: then the connection ends.
+    pub(super) fn refuse(
+        &mut self,
+        head: RequestHead,
+        status: u16,
+        allow: Option<String>,
+        detail: &'static str,
+    ) -> Result<(), Flow> {
+        let small = match head.framing() {
+            BodyFraming::None => true,
+            BodyFraming::Length(bytes) => bytes <= SWALLOW_MAX && !self.protocol.continue_wanted(),
+            BodyFraming::Chunked => !self.protocol.continue_wanted(),
+        };
+        let received = Instant::now();
+        if small && self.protocol.set_body_max(SWALLOW_MAX).is_ok() {
+            self.incoming = Some(Incoming::Refused(Box::new(Refusal { head, status, allow, detail, received })));
+            return Ok(());
+        }
+        Err(self.answer_refusal(&Refusal { head, status, allow, detail, received }, false))
+    }
+
+    pub(super) fn answer_refusal(&mut self, refusal: &Refusal, keep_alive: bool) -> Flow {
+        let Refusal { head, status, allow, detail, received } = refusal;
+        let allow = allow.as_ref().map(|methods| (b"allow".as_slice(), methods.as_bytes()));
+        self.answer_now(Some(head), keep_alive, *status, allow.as_slice(), detail, *received)
+    }
+
+    /// Answers what is no valid request, after which nothing that the client sends can be trusted.
+    pub(super) fn refuse_bytes(&mut self, problem: ProtocolError) -> Flow {
+        self.io.server.journal.peer_notice(|| {
+            format!("{}: {} ({}); answered {}", self.link.peer(), problem, problem.section(), problem.status())
+        });
+        let detail = problem.to_string();
+        self.abort_request(problem.status(), &detail)
+    }
+
+    pub(super) fn time_out(&mut self, detail: &str) -> Flow {
+        self.abort_request(408, detail)
+    }
+
+    /// Answers in the middle of a request, and closes.
+    fn abort_request(&mut self, status: u16, detail: &str) -> Flow {
+        self.pending = Vec::new();
+        let now = Instant::now();
+        match self.incoming.take() {
+            Some(Incoming::Accepted(request)) => {
+                self.answer_now(Some(&request.head), false, status, &[], detail, request.received)
+            }
+            Some(Incoming::Refused(refusal)) => {
+                self.answer_now(Some(&refusal.head), false, status, &[], detail, refusal.received)
+            }
+            None => self.answer_now(None, false, status, &[], detail, now),
+        }
+    }
+
+    pub(super) fn answer_now(
+        &mut self,
+        head: Option<&RequestHead>,
+        keep_alive: bool,
+        status: u16,
+        fields: &[(&[u8], &[u8])],
+        detail: &str,
+        received: Instant,
+    ) -> Flow {
+        let server = &self.io.server;
+        if self.timed {
+            self.timed = false;
+            self.io.clock.set(self.key, Deadline::WhenQuiet);
+        }
+        self.link.begin_exchange(true);
+        let body_bytes = reply::refuse(&self.link, head, keep_alive, status, fields, detail);
+        Counters::add(&server.counters.refused);
+        server.counters.answered(status);
+        server.log_access(|| Entry { peer: self.link.peer(), head, status, body_bytes, taken: received.elapsed() });
+        Flow::Answer
+    }
+}

@@ -1,0 +1,67 @@
+//! Calls into the application that the end of the interpreter may cut off.
+//!
+//! Before Python 3.14 a thread that asks for the GIL while the interpreter ends is ended by `pthread_exit`, which unwinds
+//! its stack: here, that of a worker whose handler was still running. Rust aborts the process when such an unwinding
+//! reaches it in a call that is declared not to unwind, so these calls are declared to, and a guard makes the thread sleep
+//! for ever instead, as 3.14 does. It has no lock then, and the process ends without it. (`PyO3` does the same for its own
+//! way of attaching.)
+
+use std::ptr;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyIterator};
+
+mod raw {
+    use pyo3::ffi::PyObject;
+
+    unsafe extern "C-unwind" {
+        pub(super) fn PyObject_VectorcallDict(
+            callable: *mut PyObject,
+            arguments: *const *mut PyObject,
+            count: usize,
+            parameters: *mut PyObject,
+        ) -> *mut PyObject;
+        pub(super) fn PyIter_Next(iterator: *mut PyObject) -> *mut PyObject;
+    }
+}
+
+/// Dropped by an unwinding alone.
+struct Sleeper;
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// `callable(argument, **parameters)`.
+pub(crate) fn call<'py>(
+    callable: &Bound<'py, PyAny>,
+    argument: &Bound<'py, PyAny>,
+    parameters: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = [argument.as_ptr()];
+    let parameters = parameters.map_or(ptr::null_mut(), Bound::as_ptr);
+    let guard = Sleeper;
+    // SAFETY: the thread is attached, as `callable` shows; all pointers are of live objects, or null where that is allowed.
+    let result = unsafe { raw::PyObject_VectorcallDict(callable.as_ptr(), arguments.as_ptr(), 1, parameters) };
+    std::mem::forget(guard);
+    // SAFETY: the call returns a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
+/// The next item of an iterator; `None` at its end.
+pub(crate) fn next<'py>(iterator: &Bound<'py, PyIterator>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = iterator.py();
+    let guard = Sleeper;
+    // SAFETY: the thread is attached, as `iterator` shows, which is an iterator.
+    let item = unsafe { raw::PyIter_Next(iterator.as_ptr()) };
+    std::mem::forget(guard);
+    // SAFETY: the call returns a new reference, or null.
+    match unsafe { Bound::from_owned_ptr_or_opt(py, item) } {
+        Some(item) => Ok(Some(item)),
+        None => PyErr::take(py).map_or(Ok(None), Err),
+    }
+}

@@ -72,6 +72,8 @@ pub(crate) struct Connection {
     /// The head that is being read has its deadline; more bytes do not move it.
     head_timed: bool,
     half_closed: bool,
+    /// Bytes that the system had not got rid of when the write deadline was set.
+    unsent: u32,
 }
 
 impl Connection {
@@ -88,6 +90,7 @@ impl Connection {
             timed: true,
             head_timed: true,
             half_closed: false,
+            unsent: 0,
         }
     }
 
@@ -129,23 +132,28 @@ impl Connection {
     }
 
     async fn wait(&mut self, interest: Interest) -> Wake {
-        let Self { io, link, key, timed, .. } = self;
+        let Self { io, link, key, timed, unsent, .. } = self;
         poll_fn(|cx| {
-            let write_timeout = || io.clock.after(io.server.config.write_timeout);
             let mut buffer = io.buffer.lock();
-            let mut progress = || {
-                *timed = true;
-                io.clock.set(*key, write_timeout());
-            };
-            let mut wake = link.poll_wait(cx, interest, &mut buffer, &mut progress);
-            if matches!(wake, Poll::Ready(Wake::Expired)) && !io.clock.is_due(*key) {
-                // What came together with the deadline has moved it on.
-                wake = link.poll_wait(cx, interest, &mut buffer, &mut progress);
+            let mut moved = false;
+            let mut wake = link.poll_wait(cx, interest, &mut buffer, || moved = true);
+            if matches!(wake, Poll::Ready(Wake::Expired)) {
+                // A client that takes a little at a time makes room that the system does not tell of.
+                let slow = interest.finish && link.is_queued() && link.unsent() < *unsent;
+                // What came together with the deadline may have moved it on.
+                if slow || !io.clock.is_due(*key) {
+                    moved |= slow;
+                    wake = link.poll_wait(cx, interest, &mut buffer, || moved = true);
+                }
             }
-            if wake.is_pending() && interest.finish && link.is_queued() != *timed {
+            let queued = link.is_queued();
+            if moved || (wake.is_pending() && interest.finish && queued != *timed) {
                 // While bytes wait for the client it has to take something in time.
-                *timed = !*timed;
-                io.clock.set(*key, if *timed { write_timeout() } else { Deadline::WhenQuiet });
+                *timed = moved || queued;
+                *unsent = if *timed { link.unsent() } else { 0 };
+                let deadline =
+                    if *timed { io.clock.after(io.server.config.write_timeout) } else { Deadline::WhenQuiet };
+                io.clock.set(*key, deadline);
             }
             wake
         })
@@ -187,6 +195,7 @@ impl Connection {
                 let io = Arc::clone(&self.io);
                 let buffer = io.buffer.lock();
                 self.pending.extend_from_slice(&buffer[..count]);
+                self.link.more_follows();
                 self.link.wake_at_finish();
                 Flow::Answer
             }
@@ -322,7 +331,8 @@ impl Connection {
         }
         let peer = *self.link.peer();
         let received = Instant::now();
-        let request = Request { head, body: Vec::new(), route, params, allow, peer, received, logged };
+        let link = Arc::downgrade(&self.link);
+        let request = Request { head, body: Vec::new(), route, params, allow, peer, received, logged, link };
         self.incoming = Some(Incoming::Accepted(Arc::new(request)));
         Ok(())
     }
@@ -349,6 +359,9 @@ impl Connection {
         let received = request.received;
         // A client that has ended its side sends nothing that would wake the task later.
         self.link.begin_exchange(more || self.half_closed || server.is_draining());
+        if more {
+            self.link.more_follows();
+        }
         match server.queue.push(Job { request, responder }, received) {
             Ok(pushed) => {
                 Counters::add(&server.counters.dispatched);

@@ -19,6 +19,7 @@
 //! is the order of holding it. It is held for one non-blocking system call at most, never while Python runs.
 
 use std::io::{self, IoSlice, Read};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
@@ -49,6 +50,8 @@ const HALF_CLOSED: u32 = 1 << 5;
 const EXPIRED: u32 = 1 << 6;
 /// The server is stopping.
 const DRAIN: u32 = 1 << 7;
+/// Bytes of a following request have been read: a stopping server serves it as well.
+const MORE: u32 = 1 << 8;
 
 /// Bytes in the outbox from which a streaming worker waits, and below which it goes on.
 const OUTBOX_HIGH: usize = 256 * 1024;
@@ -178,6 +181,29 @@ impl Link {
         self.state.fetch_or(if wake { BUSY | WAKE } else { BUSY }, Ordering::AcqRel);
     }
 
+    /// Notes that bytes of a following request have been read, until this exchange has ended. IO task.
+    pub(crate) fn more_follows(&self) {
+        self.state.fetch_or(MORE, Ordering::AcqRel);
+    }
+
+    /// Whether bytes of a following request have been read. Any thread.
+    pub(crate) fn has_more(&self) -> bool {
+        self.has(MORE)
+    }
+
+    /// Bytes that the client's system has not confirmed yet; 0 where the system does not tell. IO task.
+    pub(crate) fn unsent(&self) -> u32 {
+        #[cfg(target_os = "linux")]
+        {
+            let mut count: libc::c_int = 0;
+            // SAFETY: the descriptor is the socket's own, and the call writes one int to the place it is given.
+            let result = unsafe { libc::ioctl(self.socket.get_ref().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+            if result == 0 { count.unsigned_abs() } else { 0 }
+        }
+        #[cfg(not(target_os = "linux"))]
+        0
+    }
+
     /// The clock's word that the deadline has passed. IO thread.
     pub(crate) fn expire(&self) {
         self.state.fetch_or(EXPIRED, Ordering::AcqRel);
@@ -237,7 +263,7 @@ impl Link {
             return Poll::Ready(Wake::Lost);
         }
         if interest.finish && state & (BUSY | QUEUED) == 0 {
-            self.state.fetch_and(!WAKE, Ordering::AcqRel);
+            self.state.fetch_and(!(WAKE | MORE), Ordering::AcqRel);
             return Poll::Ready(Wake::Finished { close: state & CLOSE != 0 });
         }
         if interest.read {

@@ -80,11 +80,6 @@ impl Responder {
         self.link.take().expect("the methods that take it use the responder up")
     }
 
-    /// The client has closed its side or is lost. No system call.
-    pub fn is_disconnected(&self) -> bool {
-        self.link().is_disconnected()
-    }
-
     /// Appends the head of an answer to `out` (RFC 9112 section 4) and says what must follow it.
     ///
     /// A `Connection: close` among the fields is obeyed; a stopping server closes as well.
@@ -126,13 +121,13 @@ impl Responder {
     /// # Errors
     ///
     /// [`Gone`] when the client has left.
-    pub fn begin(mut self, promise: Promise, head: &[u8]) -> Result<BodyWriter, Gone> {
+    pub fn begin(mut self, request: &Arc<Request>, promise: Promise, head: &[u8]) -> Result<BodyWriter, Gone> {
         let link = self.take_link();
         if let Err(gone) = link.send(head, &[], Then::More) {
-            link.server().counters.discarded();
+            record(&link, request, promise.status, 0, Err(gone));
             return Err(gone);
         }
-        Ok(BodyWriter { link: Some(link), promise, sent: 0, chunk: Vec::new() })
+        Ok(BodyWriter { link: Some(link), request: Arc::clone(request), promise, sent: 0, chunk: Vec::new() })
     }
 
     /// Answers with a status and one sentence, without any handler. Any thread.
@@ -157,6 +152,7 @@ impl Drop for Responder {
 /// client sees that the answer is cut off.
 pub struct BodyWriter {
     link: Option<Arc<Link>>,
+    request: Arc<Request>,
     promise: Promise,
     sent: u64,
     chunk: Vec<u8>,
@@ -204,12 +200,12 @@ impl BodyWriter {
     }
 
     /// Ends the answer. Returns false if it is shorter than promised: then the connection is closed.
-    pub fn finish(mut self, request: &Request) -> bool {
+    pub fn finish(mut self) -> bool {
         let Some(link) = self.link.take() else { return true };
         let whole = !matches!(self.promise.framing, Framing::Exactly(length) if length != self.sent);
         let tail = if self.promise.framing == Framing::Chunked { LAST_CHUNK } else { &[] };
         let sent = link.send(tail, &[], Then::Finish { close: self.promise.close || !whole });
-        record(&link, request, self.promise.status, self.sent, sent);
+        record(&link, &self.request, self.promise.status, self.sent, sent);
         whole
     }
 }
@@ -219,7 +215,7 @@ impl Drop for BodyWriter {
         if let Some(link) = self.link.take() {
             // Without the last chunk, or short of the length: the client can tell that this is not the whole body.
             let sent = link.send(&[], &[], Then::Finish { close: true });
-            count(&link, self.promise.status, sent);
+            record(&link, &self.request, self.promise.status, self.sent, sent);
         }
     }
 }
@@ -246,7 +242,8 @@ fn encode_answer<'a>(
         framing = Framing::Nothing;
     }
     let asked = fields.clone().any(|(name, value)| name.eq_ignore_ascii_case(b"connection") && names_close(value));
-    let close = !terms.keep_alive || asked || framing == Framing::UntilClose || server.is_draining();
+    let close =
+        !terms.keep_alive || asked || framing == Framing::UntilClose || (server.is_draining() && !link.has_more());
     let connection = match (close, terms.version) {
         (true, _) => ConnectionField::Close,
         (false, Version::Http10) => ConnectionField::KeepAlive,

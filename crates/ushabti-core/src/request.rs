@@ -1,10 +1,11 @@
 //! The request as it leaves the IO thread: complete, owned, and together with the right to answer it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use ushabti_proto::http1::head::RequestHead;
 
+use crate::link::Link;
 use crate::listener::Peer;
 use crate::reply::Responder;
 use crate::routes::Params;
@@ -27,6 +28,15 @@ pub struct Request {
     pub received: Instant,
     /// Whether its answer makes a line in the access log.
     pub logged: bool,
+    /// The connection, which the request does not keep open.
+    pub(crate) link: Weak<Link>,
+}
+
+impl Request {
+    /// The client has closed its side or is lost. No system call. Any thread, at any time.
+    pub fn is_disconnected(&self) -> bool {
+        self.link.upgrade().is_none_or(|link| link.is_disconnected())
+    }
 }
 
 /// A request and the right to answer it, on its way to a worker.

@@ -103,9 +103,10 @@ impl Shared {
 
     /// Writes a line of the access log, if there is one. Any thread; never waits.
     pub(crate) fn log_access<'a>(&self, entry: impl FnOnce() -> Entry<'a>) {
-        if self.config.access_log != AccessLog::Off
-            && let Some(line) = self.config.access_log.line(&entry())
-        {
+        if self.config.access_log == AccessLog::Off {
+            return;
+        }
+        if let Some(line) = self.config.access_log.line(&entry()) {
             self.journal.line(line);
         }
     }

@@ -32,9 +32,8 @@ pub(crate) fn bind_error(py: Python<'_>, problem: &ushabti_core::listener::BindE
 /// The exception object of an error, with its traceback, which before Python 3.12 is kept beside it.
 pub(crate) fn exception<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyBaseException> {
     let exception = error.value(py).clone();
-    if let Some(traceback) = error.traceback(py)
-        && let Err(failure) = exception.setattr(pyo3::intern!(py, "__traceback__"), traceback)
-    {
+    let Some(traceback) = error.traceback(py) else { return exception };
+    if let Err(failure) = exception.setattr(pyo3::intern!(py, "__traceback__"), traceback) {
         failure.write_unraisable(py, None);
     }
     exception

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use pyo3::exceptions::PyKeyError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyString};
 
@@ -84,6 +85,14 @@ impl MultiDict {
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
         self.keys(py)?.try_iter()
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "the signature is given")]
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.source {
+            Source::Fields(request) => visit.call(request),
+            Source::Pairs(_) => Ok(()),
+        }
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

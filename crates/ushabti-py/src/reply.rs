@@ -210,15 +210,15 @@ fn stream(
 ) {
     let py = request.py();
     let core = request.get().core();
-    let writer = match py.detach(|| responder.begin(promise, head)) {
+    let writer = match py.detach(|| responder.begin(core, promise, head)) {
         Ok(writer) => writer,
         Err(Gone) => return,
     };
     if promise.is_bodiless() {
-        writer.finish(core);
+        writer.finish();
         return;
     }
-    match send_pieces(py, pieces, writer, core) {
+    match send_pieces(py, pieces, writer) {
         Ok(()) => {}
         Err(error) => {
             // The head is out, so there can be no other answer: the connection ends short of the body's end.
@@ -229,12 +229,7 @@ fn stream(
     }
 }
 
-fn send_pieces(
-    py: Python<'_>,
-    pieces: &Bound<'_, PyAny>,
-    mut writer: BodyWriter,
-    core: &ushabti_core::request::Request,
-) -> PyResult<()> {
+fn send_pieces(py: Python<'_>, pieces: &Bound<'_, PyAny>, mut writer: BodyWriter) -> PyResult<()> {
     let pieces = pieces.try_iter()?;
     while let Some(piece) = next(&pieces)? {
         let text;
@@ -258,7 +253,7 @@ fn send_pieces(
         }
     }
     let sent = writer.sent();
-    if py.detach(|| writer.finish(core)) {
+    if py.detach(|| writer.finish()) {
         Ok(())
     } else {
         Err(PyValueError::new_err(format!("the streamed body ended after {sent} bytes, short of its Content-Length")))
@@ -268,9 +263,8 @@ fn send_pieces(
 /// Calls `close()` of a piecewise body, if it has one, as WSGI's iterables and generators do.
 fn close(pieces: &Bound<'_, PyAny>) {
     let py = pieces.py();
-    if let Ok(method) = pieces.getattr(intern!(py, "close"))
-        && let Err(error) = method.call0()
-    {
+    let Ok(method) = pieces.getattr(intern!(py, "close")) else { return };
+    if let Err(error) = method.call0() {
         error.write_unraisable(py, Some(pieces));
     }
 }

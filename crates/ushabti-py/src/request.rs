@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyLookupError, PyUnicodeDecodeError, PyValueError};
+use pyo3::exceptions::{PyLookupError, PyRecursionError, PyUnicodeDecodeError, PyUnicodeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -32,7 +33,9 @@ pub struct Request {
     body: PyOnceLock<Py<PyBytes>>,
     query: PyOnceLock<Py<MultiDict>>,
     path_params: PyOnceLock<Py<PyDict>>,
-    state: PyOnceLock<Py<PyDict>>,
+    /// Made when it is asked for. The only part through which a request may come to refer to itself, so the garbage
+    /// collector may empty it; the lock is held for taking a reference.
+    state: Mutex<Option<Py<PyDict>>>,
 }
 
 impl Request {
@@ -44,7 +47,7 @@ impl Request {
             body: PyOnceLock::new(),
             query: PyOnceLock::new(),
             path_params: PyOnceLock::new(),
-            state: PyOnceLock::new(),
+            state: Mutex::new(None),
         }
     }
 
@@ -159,8 +162,8 @@ impl Request {
         self.body(py).bind(py).call_method1("decode", (charset,)).map_err(|error| {
             if error.is_instance_of::<PyUnicodeDecodeError>(py) {
                 http_error(400, format!("the body is no {charset} text: {}", error.value(py)))
-            } else if error.is_instance_of::<PyLookupError>(py) {
-                http_error(415, format!("the charset {charset:?} is not known"))
+            } else if error.is_instance_of::<PyLookupError>(py) || error.is_instance_of::<PyUnicodeError>(py) {
+                http_error(415, format!("the charset {charset:?} is none that text is written in"))
             } else {
                 error
             }
@@ -175,6 +178,8 @@ impl Request {
         loads.call1((self.body(py),)).map_err(|error| {
             if error.is_instance_of::<PyValueError>(py) {
                 http_error(400, format!("the body is no JSON: {}", error.value(py)))
+            } else if error.is_instance_of::<PyRecursionError>(py) {
+                http_error(400, "the body is JSON that is nested too deeply".to_owned())
             } else {
                 error
             }
@@ -234,7 +239,12 @@ impl Request {
     /// A dictionary for the application's own use, for as long as the request lives.
     #[getter]
     fn state(&self, py: Python<'_>) -> Py<PyDict> {
-        self.state.get_or_init(py, || PyDict::new(py).unbind()).clone_ref(py)
+        if let Some(state) = self.state.lock().as_ref() {
+            return state.clone_ref(py);
+        }
+        // Made outside of the lock: making an object can start the garbage collector, which looks into this one.
+        let made = PyDict::new(py).unbind();
+        self.state.lock().get_or_insert(made).clone_ref(py)
     }
 
     /// Whether an answer has been given.
@@ -246,7 +256,7 @@ impl Request {
     /// Whether the client has closed its side of the connection or is lost. Costs no system call.
     #[getter]
     fn disconnected(&self) -> bool {
-        self.responder.lock().as_ref().is_some_and(Responder::is_disconnected)
+        self.core.is_disconnected()
     }
 
     /// Sends the answer now; the handler may go on working. Any thread.
@@ -283,6 +293,20 @@ impl Request {
                 Err(error)
             }
         }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "the signature is given")]
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Where the lock is held the object is in use, and nothing is missed that could be freed.
+        match self.state.try_lock() {
+            Some(state) => visit.call(state.as_ref()),
+            None => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let state = self.state.lock().take();
+        drop(state);
     }
 
     fn __repr__(&self) -> String {

@@ -79,7 +79,8 @@ fn what_is_no_plain_number_is_refused() {
     for &(name, value, error) in MALFORMED {
         assert_eq!(parse_content_length(value), Err(error), "{name}");
         let field = [b"Content-Length: ", value].concat();
-        let input = [head(b"POST / HTTP/1.1", &[b"Host: a", field.as_slice()]).as_slice(), b"hello"].concat();
+        let input =
+            [head(b"POST / HTTP/1.1", &[b"Host: a".as_slice(), field.as_slice()]).as_slice(), b"hello"].concat();
         assert_refused(name, &input, error);
         assert_refused(name, &head(b"POST / HTTP/1.0", &[field.as_slice()]), error);
     }

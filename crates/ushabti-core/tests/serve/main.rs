@@ -1,0 +1,8 @@
+//! The core over real sockets, with plain Rust threads as its workers.
+
+mod churn;
+mod client;
+mod exchange;
+mod limits;
+mod running;
+mod stop;

@@ -1,0 +1,197 @@
+//! A server for one test: its workers, and the check of its books when it stops.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ushabti_core::access_log::AccessLog;
+use ushabti_core::config::Config;
+use ushabti_core::queue::Taken;
+use ushabti_core::reply::{Length, Responder};
+use ushabti_core::request::{Job, Request};
+use ushabti_core::routes::{Part, Policy, RouteSpec, RouteTable};
+use ushabti_core::stats::Stats;
+use ushabti_core::{Routing, Server, Shared};
+use ushabti_proto::http1::connection::Limits;
+
+use crate::client::Client;
+
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Limits so wide that a test meets none which it has not set itself.
+pub(crate) fn config() -> Config {
+    Config {
+        head: Limits { head_bytes_max: 16 * 1024, fields_max: 64, target_bytes_max: 8 * 1024 },
+        body_bytes_max: 1 << 20,
+        header_timeout: Duration::from_secs(60),
+        body_timeout: Duration::from_secs(60),
+        keep_alive: Duration::from_secs(60),
+        write_timeout: Duration::from_secs(60),
+        queue_max: 1024,
+        connections_max: 10_000,
+        backlog: 1024,
+        workers_min: 1,
+        workers_max: 64,
+        workers_are_parallel: false,
+        worker_idle: Duration::from_secs(60),
+        server_field: None,
+        access_log: AccessLog::Off,
+    }
+}
+
+/// Holds handlers of `/gate` back until it is opened, and counts them.
+#[derive(Default)]
+pub(crate) struct Gate {
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().expect("no thread panics with this lock");
+        state.1 += 1;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |state| !state.0));
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.lock().expect("no thread panics with this lock").0 = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until so many handlers have come to the gate.
+    pub(crate) fn wait_for(&self, count: usize) {
+        let state = self.state.lock().expect("no thread panics with this lock");
+        let (state, timed_out) = self
+            .changed
+            .wait_timeout_while(state, PATIENCE, |state| state.1 < count)
+            .expect("no thread panics with this lock");
+        assert!(!timed_out.timed_out(), "{} of {count} handlers have come to the gate", state.1);
+    }
+}
+
+/// A server that runs, and its workers.
+pub(crate) struct Running {
+    pub(crate) server: Server,
+    pub(crate) address: SocketAddr,
+    pub(crate) gate: Arc<Gate>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    pub(crate) fn start(config: Config, workers: usize) -> Self {
+        let mut running = Self::bind(config);
+        running.server.start().expect("the IO thread starts");
+        running.add_workers(workers);
+        running
+    }
+
+    /// Clients can connect, but nobody serves them yet.
+    pub(crate) fn bind(config: Config) -> Self {
+        let every_path = RouteSpec {
+            id: 0,
+            methods: None,
+            parts: vec![Part::Rest { name: None }],
+            policy: Policy { body_bytes_max: None, access_log: true },
+        };
+        let table = Arc::new(RouteTable::build(vec![every_path]).expect("one route conflicts with none"));
+        let server = Server::new(config, Routing { table, not_found: None, method_not_allowed: None });
+        let bound = server.bind("127.0.0.1:0").expect("loopback can be bound");
+        let address = bound[0].parse().expect("an address and a port");
+        Self { server, address, gate: Arc::default(), workers: Vec::new() }
+    }
+
+    pub(crate) fn add_workers(&mut self, count: usize) {
+        for _ in 0..count {
+            let (shared, gate) = (Arc::clone(self.server.shared()), Arc::clone(&self.gate));
+            self.workers.push(std::thread::spawn(move || work(&shared, &gate)));
+        }
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.server.shared().counters.read()
+    }
+
+    /// Waits until the counters are as told.
+    pub(crate) fn wait_until(&self, what: &str, is_so: impl Fn(&Stats) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !is_so(&self.stats()) {
+            assert!(Instant::now() < until, "not so in time: {what}; {:?}", self.stats());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Stops in good order, and checks that every connection has ended and every request has one answer.
+    pub(crate) fn stop(self) -> Stats {
+        self.server.drain();
+        assert!(self.server.wait_drained(PATIENCE), "connections are left: {:?}", self.stats());
+        assert_eq!(self.server.close(), 0, "requests were left in the queue");
+        for worker in self.workers {
+            worker.join().expect("no worker panics");
+        }
+        let stats = self.server.shared().counters.read();
+        assert_eq!(stats.connections_open, 0, "{stats:?}");
+        assert_eq!(self.server.shared().queue.stats().workers, 0);
+        let answers: u64 = stats.answers.iter().sum();
+        assert_eq!(answers, stats.dispatched + stats.refused, "each request has one answer: {stats:?}");
+        stats
+    }
+}
+
+fn work(shared: &Shared, gate: &Gate) {
+    let seat = shared.queue.enter();
+    while let Taken::Job(Job { request, responder }) = shared.queue.take(&seat) {
+        shared.queue.running(&seat, Instant::now());
+        handle(&request, responder, gate);
+    }
+}
+
+/// `/echo`, `/bytes/N`, `/sleep/MS`, `/gate`, `/stream/N` (N pieces of 64 KiB), `/elsewhere` (answered by another thread),
+/// `/drop` (not answered).
+fn handle(request: &Arc<Request>, responder: Responder, gate: &Gate) {
+    let path = request.head.path();
+    let (name, number) = path[1..].split_once('/').unwrap_or((&path[1..], "0"));
+    let number: usize = number.parse().expect("a number in the path");
+    match name {
+        "bytes" => send(request, responder, &vec![b'x'; number]),
+        "sleep" => {
+            std::thread::sleep(Duration::from_millis(number as u64));
+            send(request, responder, b"slept");
+        }
+        "gate" => {
+            gate.pass();
+            send(request, responder, b"passed");
+        }
+        "stream" => stream(request, responder, number),
+        "elsewhere" => {
+            let request = Arc::clone(request);
+            std::thread::spawn(move || send(&request, responder, b"from elsewhere"));
+        }
+        "drop" => drop(responder),
+        _ => send(request, responder, &request.body),
+    }
+}
+
+fn send(request: &Arc<Request>, responder: Responder, body: &[u8]) {
+    let mut head = Vec::new();
+    let length = Length::Known(body.len() as u64);
+    let promise = responder.encode(&mut head, 200, std::iter::empty(), length).expect("no field is wrong");
+    // A client that is gone is counted.
+    let _ = responder.send(request, promise, &head, body);
+}
+
+fn stream(request: &Arc<Request>, responder: Responder, pieces: usize) {
+    let mut head = Vec::new();
+    let promise = responder.encode(&mut head, 200, std::iter::empty(), Length::Stream).expect("no field is wrong");
+    let Ok(mut writer) = responder.begin(request, promise, &head) else { return };
+    let piece = vec![b'y'; 64 * 1024];
+    // A client that is gone is counted when the writer ends.
+    let _ = (0..pieces).try_for_each(|_| writer.write(&piece));
+    writer.finish();
+}

@@ -1,0 +1,55 @@
+"""What is answered and logged when a handler does wrong. Called by workers, attached."""
+
+import logging
+
+from ushabti import _core
+from ushabti.errors import HTTPError
+from ushabti.responses import Response, from_error
+from ushabti.routing import Frozen
+
+__all__ = ["Faults", "cut", "surplus"]
+
+logger = logging.getLogger("ushabti")
+
+
+class Faults:
+    """Finds the answer to what a handler has raised: the application's own, that of an ``HTTPError``, or 500."""
+
+    def __init__(self, frozen: Frozen) -> None:
+        self._frozen = frozen
+
+    def __call__(self, request: _core.Request, problem: BaseException) -> Response:
+        if isinstance(problem, Exception):
+            try:
+                response = self._frozen.handle_error(request, problem)
+                if response is not None:
+                    return response
+            except Exception:
+                logger.exception("the error handler of %s %s failed", request.method, request.path)
+        if isinstance(problem, HTTPError):
+            return from_error(problem)
+        if isinstance(problem, SystemExit | KeyboardInterrupt):
+            logger.error(
+                "%s %s: the handler raised %r, which ends no server; call server.stop() from another thread",
+                request.method,
+                request.path,
+                problem,
+            )
+        else:
+            logger.error("%s %s failed", request.method, request.path, exc_info=problem)
+        return from_error(HTTPError(500))
+
+
+def surplus(request: _core.Request, value: object) -> None:
+    """Reports a value that came after an answer."""
+    logger.error(
+        "%s %s: the handler returned %s after it had called request.respond(); the value was dropped",
+        request.method,
+        request.path,
+        type(value).__name__,
+    )
+
+
+def cut(request: _core.Request, problem: BaseException) -> None:
+    """Reports a streamed body that failed after its head was sent."""
+    logger.error("%s %s: the streamed body failed; connection cut", request.method, request.path, exc_info=problem)

@@ -1,0 +1,413 @@
+"""The server: puts settings, routes, native core and worker threads together, and takes them down again in order."""
+
+import atexit
+import contextlib
+import enum
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any, Unpack
+
+from ushabti import _core
+from ushabti.address import Address
+from ushabti.config import Options, Settings
+from ushabti.errors import ServerStateError
+from ushabti.faults import Faults, cut, surplus
+from ushabti.handlers import returned_nothing
+from ushabti.logs import AccessWriter, LogThread, set_up
+from ushabti.responses import BYTES_TYPE, TEXT_TYPE, Response
+from ushabti.routing import Router
+from ushabti.workers import WorkerPool
+
+__all__ = ["Address", "Server"]
+
+logger = logging.getLogger("ushabti")
+
+# How often a wait comes back to Python, so that a second signal or a shorter timeout is seen.
+_SLICE_S = 0.1
+# What threads get to end in after the last answer was sent; they only have to leave their loop.
+_LEAVE_S = 5.0
+# The same after a stop that had to cut something off: a handler that still runs will not end in time anyway.
+_LEAVE_CUT_S = 0.5
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Not a signal's number: `stop` was called.
+_STOP = 0
+
+
+class _Phase(enum.Enum):
+    NEW = enum.auto()
+    STARTING = enum.auto()
+    RUNNING = enum.auto()
+    STOPPING = enum.auto()
+    STOPPED = enum.auto()
+
+
+class Server:
+    """Serves an application: a :class:`Router`, or one handler for everything.
+
+    A server is started and stopped once. All methods may be called by any thread.
+
+    Args:
+        app: What answers the requests.
+        options: See :class:`ushabti.config.Options`. The environment is not read; that is for the command line.
+
+    Attributes:
+        settings: The options, checked and complete.
+        router: The router.
+        stopping: Set when the server begins to stop: background threads wait on it instead of sleeping.
+
+    Raises:
+        ConfigError: An option or the application cannot work. Nothing has been opened then.
+    """
+
+    def __init__(self, app: Router | Callable[..., object], **options: Unpack[Options]) -> None:
+        self.settings = Settings.from_options(options)
+        self.router = app if isinstance(app, Router) else Router.of(app)
+        self.stopping = threading.Event()
+        self._frozen = self.router.freeze()
+        self._process = os.getpid()
+        # Guards the phase and who has brought it about.
+        self._lock = threading.Lock()
+        self._phase = _Phase.NEW
+        self._actor = 0
+        self._settled = threading.Event()
+        self._stopped = threading.Event()
+        self._until = float("inf")
+        self._is_clean = True
+        self._left = 0
+        # Signals and calls of `stop`, for the thread in `serve`. Unlike an event or a lock, this queue may be filled
+        # by a signal's handler while the thread that the signal interrupts is waiting at it.
+        self._orders: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._signals = 0
+        self._is_in_hook = False
+        self._addresses: tuple[Address, ...] = ()
+
+        endpoints = list(self._frozen.endpoints)
+        missing = _append(endpoints, self._frozen.not_found)
+        mismatched = _append(endpoints, self._frozen.method_not_allowed)
+        routes = _core.RouteTable(self._frozen.routes)
+        self._core = _core.Server(self.settings, routes, not_found=missing, method_not_allowed=mismatched)
+        application = _core.Application(
+            endpoints=endpoints,
+            routes=routes,
+            as_response=self._frozen.as_response,
+            fail=Faults(self._frozen),
+            nothing=returned_nothing,
+            surplus=surplus,
+            cut=cut,
+            response=Response,
+            loads=self._frozen.loads,
+            text_type=TEXT_TYPE,
+            bytes_type=BYTES_TYPE,
+        )
+        self._pool = WorkerPool(
+            self._core,
+            application,
+            self.settings.workers_min,
+            self._frozen.on_thread_start,
+            self._frozen.on_thread_stop,
+        )
+        self._access = AccessWriter.from_settings(self.settings)
+        self._log = LogThread(self._core, self._access)
+
+    @property
+    def address(self) -> Address:
+        """The first address that the server listens on."""
+        if not self._addresses:
+            raise ServerStateError("the server has not been started, so it has no address")
+        return self._addresses[0]
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Every address that the server listens on; empty before the start."""
+        return self._addresses
+
+    def stats(self) -> dict[str, Any]:
+        """Counters of this moment.
+
+        Returns:
+            ``connections_open``, ``connections_accepted``; ``accept_pauses`` (for want of descriptors or memory);
+            ``requests_dispatched`` (given to workers), ``answers_without_worker``; ``answers``, a dictionary by class
+            of status (``"2xx"``), and ``"discarded"`` where the client was gone; ``queue_waiting``, ``workers``,
+            ``workers_idle``.
+        """
+        return self._core.stats()
+
+    def workers_left(self) -> int:
+        """How many workers are still in a handler after the server has stopped; 0 while it runs."""
+        return self._left
+
+    def start(self, port: int = 8080, host: str = "127.0.0.1", *, bind: Sequence[str] | None = None) -> Address:
+        """Opens the sockets, starts the threads and returns at once.
+
+        Args:
+            port: TCP port; 0 lets the system choose one.
+            host: Address or host name. Loopback, unless told otherwise: an open port is a choice.
+            bind: Addresses to listen on instead: ``"0.0.0.0:80"``, ``"[::]:80"``, ``"unix:app.sock"``, ``"fd://3"``.
+
+        Returns:
+            The first address, a context manager that stops the server.
+
+        Raises:
+            BindError: An address cannot be listened on.
+            ConfigError: The access log's file cannot be opened.
+            ServerStateError: The server has been started or stopped before.
+            Exception: What a hook of ``on_start`` raises.
+
+            In each case nothing is left open, no thread has stayed, and the server is of no further use.
+        """
+        if not self._begin(port, host, bind):
+            raise ServerStateError("the server was stopped while it started")
+        return self.address
+
+    def _begin(self, port: int, host: str, bind: Sequence[str] | None) -> bool:
+        """Starts; False if the server was stopped meanwhile, so that it has stopped again."""
+        if bind is None:
+            bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+        elif isinstance(bind, str):
+            bind = [bind]
+        if os.getpid() != self._process:
+            raise ServerStateError(
+                "this server was made before this process was forked; make one of its own in the child"
+            )
+        with self._lock:
+            if self._phase is not _Phase.NEW:
+                raise ServerStateError("a server can be started once, and not after stop(); make another one")
+            self._phase, self._actor = _Phase.STARTING, threading.get_ident()
+        try:
+            self._open(bind)
+        except BaseException:
+            self._shut()
+            raise
+        with self._lock:
+            self._phase = _Phase.RUNNING
+            is_stopped = self.stopping.is_set()
+        _running.add(self)
+        self._settled.set()
+        if is_stopped:
+            self.stop()
+        return not is_stopped
+
+    def _open(self, bind: Sequence[str]) -> None:
+        bound = [address for one in bind for address in self._core.bind(one)]
+        self._addresses = tuple(Address(address, self.stop) for address in bound)
+        self._access.open()
+        self._log.start()
+        for hook in self._frozen.on_start:
+            self._is_in_hook = True
+            try:
+                hook(self)
+            finally:
+                self._is_in_hook = False
+        self._pool.start()
+        self._core.start()
+
+    def wait_ready(self, timeout: float = 10.0) -> bool:
+        """Waits until the server answers requests.
+
+        Returns:
+            False if it does not after ``timeout`` seconds, or will never again: its start failed, or it was stopped.
+        """
+        return self._settled.wait(timeout) and self._phase is _Phase.RUNNING
+
+    def serve(
+        self,
+        port: int = 8080,
+        host: str = "127.0.0.1",
+        *,
+        bind: Sequence[str] | None = None,
+        ready: Callable[["Server"], object] | None = None,
+    ) -> bool:
+        """Serves until told to stop, and returns when everything that was accepted has been answered.
+
+        SIGTERM and SIGINT (Ctrl-C) stop the server, if this is the main thread; a second one stops it at once. SIGUSR1
+        opens the access log's file again, if there is one. :meth:`stop` may be called by any thread. What the server
+        logs is shown on standard error, unless the application has configured logging.
+
+        Args:
+            port: See :meth:`start`.
+            host: See :meth:`start`.
+            bind: See :meth:`start`.
+            ready: Called when the server answers requests. ``None``: the addresses are logged.
+
+        Returns:
+            True if all was served, False if something was cut off because ``stop_timeout`` was over.
+
+        Raises:
+            Exception: What :meth:`start` raises.
+        """
+        set_up()
+        with self._signals_handled():
+            try:
+                if not self._begin(port, host, bind):
+                    return self._is_clean
+            except KeyboardInterrupt:
+                if not self._signals:
+                    raise
+                logger.info("stopped while starting")
+                return True
+            try:
+                if ready is None:
+                    logger.info("listening on %s", ", ".join(map(str, self._addresses)))
+                else:
+                    ready(self)
+                self._wait_for_orders()
+            finally:
+                is_clean = self.stop()
+            return is_clean
+
+    def _wait_for_orders(self) -> None:
+        while (order := self._orders.get()) not in (_STOP, *_STOP_SIGNALS):
+            self.reopen_log()
+        if order != _STOP:
+            logger.info("%s: stopping", signal.Signals(order).name)
+
+    @contextlib.contextmanager
+    def _signals_handled(self) -> Iterator[None]:
+        """Has the signals of :meth:`serve` handled, if this is the main thread, and gives them back."""
+        before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            numbers: tuple[int, ...] = _STOP_SIGNALS
+            if self.settings.access_log_file is not None and hasattr(signal, "SIGUSR1"):
+                numbers = (*numbers, signal.SIGUSR1)
+            before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                # None: it was not set by Python, and cannot be given back.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Only notes the signal. It interrupts the main thread anywhere, so that no lock may be taken here."""
+        if number in _STOP_SIGNALS:
+            self._signals += 1
+            if self._signals > 1:
+                self._until = 0.0
+            if self._is_in_hook:
+                # A start that waits for a database, for example. Nothing has been accepted yet.
+                raise KeyboardInterrupt
+        self._orders.put(number)
+
+    def reopen_log(self) -> bool:
+        """Opens the access log's file by its name again, after it was renamed. False: there is no file."""
+        return self._access.reopen()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Stops: accepts nothing new, answers what was accepted, ends the threads.
+
+        Called again, or by several threads, it waits for the one stop there is; the shortest timeout holds. A server
+        that is just being started is stopped when it has started. In a forked child there is nothing to stop, and
+        nothing is done.
+
+        Args:
+            timeout: Seconds until what is still running is cut off. ``None``: the ``stop_timeout`` of the server.
+
+        Returns:
+            True if nothing was cut off.
+
+        Raises:
+            ServerStateError: The caller is a handler or a hook, and the stop would wait for it. Let it start a thread
+                that calls ``stop``, or wait for nothing: ``threading.Thread(target=server.stop).start()``.
+        """
+        if os.getpid() != self._process:
+            return True
+        me = threading.get_ident()
+        with self._lock:
+            is_hook = self._actor == me and self._phase in (_Phase.STARTING, _Phase.STOPPING)
+            if is_hook or self._pool.is_worker(threading.current_thread()):
+                raise ServerStateError(
+                    "stop() was called by a handler or a hook of the server, and would wait for that to end: "
+                    "call it from a thread of its own, threading.Thread(target=server.stop).start()"
+                )
+            self.stopping.set()
+            found = self._phase
+            self._until = min(
+                self._until, time.monotonic() + (self.settings.stop_timeout if timeout is None else timeout)
+            )
+            if self._signals > 1:
+                # The second signal may have come just between the reading and the writing of this.
+                self._until = 0.0
+            if found in (_Phase.NEW, _Phase.RUNNING):
+                self._phase, self._actor = _Phase.STOPPING, me
+        self._orders.put(_STOP)
+        if found is _Phase.NEW:
+            self._shut()
+        elif found is _Phase.RUNNING:
+            try:
+                self._drain()
+            except BaseException:
+                # Ctrl-C, most likely: whoever waits does not want to.
+                self._is_clean = False
+                raise
+            finally:
+                self._shut()
+        else:
+            self._stopped.wait()
+        return self._is_clean
+
+    def _drain(self) -> None:
+        self._core.drain()
+        is_drained = False
+        while not is_drained and (left := self._until - time.monotonic()) > 0:
+            is_drained = self._core.wait_drained(min(left, _SLICE_S))
+        cut = 0 if is_drained else self._core.stats()["connections_open"]
+        dropped = self._core.close()
+        if cut or dropped:
+            self._is_clean = False
+            logger.warning("stopped before all was served: %d connections cut, %d requests never begun", cut, dropped)
+        # A handler may go on after its answer; it has the rest of the time.
+        least = time.monotonic() + (_LEAVE_S if is_drained else _LEAVE_CUT_S)
+        while threads := self._pool.join(_SLICE_S):
+            if self._until == 0.0 or time.monotonic() >= max(least, self._until):
+                break
+        self._left = len(threads)
+        for thread in threads:
+            self._is_clean = False
+            logger.warning("%s is still in a handler; it is left behind", thread.name)
+        for hook in self._frozen.on_stop:
+            try:
+                hook(self)
+            except Exception:
+                logger.exception("%r failed while the server stopped", hook)
+
+    def _shut(self) -> None:
+        """Closes whatever is open, and says that the server has stopped. Does nothing that waits for a handler."""
+        self.stopping.set()
+        self._core.close()
+        self._pool.join(_LEAVE_CUT_S)
+        self._core.close_journal()
+        if self._log.ident is not None:
+            self._log.join(_LEAVE_S)
+        if not self._log.is_alive():
+            self._access.close()
+        _running.discard(self)
+        self._phase = _Phase.STOPPED
+        self._settled.set()
+        self._stopped.set()
+
+
+def _append(endpoints: list[Callable[..., object]], endpoint: Callable[..., object] | None) -> int | None:
+    if endpoint is None:
+        return None
+    endpoints.append(endpoint)
+    return len(endpoints) - 1
+
+
+_running: "weakref.WeakSet[Server]" = weakref.WeakSet()
+
+
+def _stop_all() -> None:
+    """Stops what still runs when the interpreter ends: its threads must not wake up in a finalized one."""
+    for server in list(_running):
+        server.stop(min(server.settings.stop_timeout, _LEAVE_S))
+
+
+atexit.register(_stop_all)

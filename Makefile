@@ -1,0 +1,41 @@
+# One command for everything. The logic is in tools/ (`python -m tools.NAME` does the same without make).
+# Variables: PYTHON=python3.13  PROFILE=dev (faster native build)  PORT=8080  ARGS="..." (passed on)
+
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do command -v $$name && break; done)
+IN_VENV = .venv/bin/python -m
+
+help:  ## Shows this list.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+setup:  ## Makes .venv with the pinned tools, and installs Rust if it is missing.
+	@test -n "$(PYTHON)" || { echo "setup: no python3 on PATH: install Python 3.11 or newer"; exit 1; }
+	@"$(PYTHON)" -m tools.setup
+
+build: setup  ## Builds the native module, if its sources have changed.
+	@$(IN_VENV) tools.native
+
+run: build  ## Serves examples/hello.py on PORT (8080).
+	@$(IN_VENV) tools.serve
+
+test: build  ## Runs all tests: Rust's and Python's. ARGS goes to pytest.
+	@$(IN_VENV) tools.check --only cargo-test,pytest -- $(ARGS)
+
+check: setup  ## Does all that CI does: format, lints, types, stubs, tests.
+	@$(IN_VENV) tools.check
+
+fix: setup  ## Formats, and mends what the linter can mend safely.
+	@$(IN_VENV) tools.check --fix
+
+bench: build  ## Measures the server beside its peers (../shared/bench/peers). ARGS goes to compare.
+	@$(IN_VENV) tools.bench $(ARGS)
+
+conformance: build  ## Runs the black-box HTTP/1.1 cases (../shared/conformance). ARGS goes to http1.
+	@$(IN_VENV) tools.conformance $(ARGS)
+
+stress: build  ## Runs the stress tests at full size.
+	@$(IN_VENV) pytest -q -m stress --effort 20 $(ARGS)
+
+free-threaded: setup  ## Builds a CPython without the GIL and runs the Python tests on it.
+	@$(IN_VENV) tools.free_threaded $(ARGS)
+
+.PHONY: help setup build run test check fix bench conformance stress free-threaded

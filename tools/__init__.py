@@ -1,0 +1,1 @@
+"""What stands behind the Makefile; needs the standard library alone. Without make: ``python -m tools.NAME``."""

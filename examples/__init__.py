@@ -1,0 +1,1 @@
+"""Complete programs of one screen each."""

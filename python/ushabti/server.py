@@ -111,6 +111,7 @@ class Server:
             self._core,
             application,
             self.settings.workers_min,
+            self._on_failure,
             self._frozen.on_thread_start,
             self._frozen.on_thread_stop,
         )
@@ -295,6 +296,11 @@ class Server:
                 # A start that waits for a database, for example. Nothing has been accepted yet.
                 raise KeyboardInterrupt
         self._orders.put(number)
+
+    def _on_failure(self) -> None:
+        """The IO thread has failed, which the log tells: nothing is served any more, so nothing should wait for it."""
+        self._is_clean = False
+        threading.Thread(target=self.stop, args=(0.0,), name="ushabti-stop", daemon=True).start()
 
     def reopen_log(self) -> bool:
         """Opens the access log's file by its name again, after it was renamed. False: there is no file."""

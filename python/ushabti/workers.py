@@ -98,6 +98,7 @@ class WorkerPool:
         core: The native server.
         application: What the workers call.
         minimum: Threads to start with.
+        on_failure: Called by a thread of the pool when the native server has ended by a fault of its own.
         on_thread_start: Called in each worker before its first request.
         on_thread_stop: Called in each worker after its last one.
     """
@@ -107,12 +108,14 @@ class WorkerPool:
         core: _core.Server,
         application: _core.Application,
         minimum: int,
+        on_failure: Hook,
         on_thread_start: Iterable[Hook] = (),
         on_thread_stop: Iterable[Hook] = (),
     ) -> None:
         self._core = core
         self._application = application
         self._minimum = minimum
+        self._on_failure = on_failure
         self._on_thread_start = tuple(on_thread_start)
         self._on_thread_stop = tuple(on_thread_stop)
         # Guards `_threads` and `_count`; held for a list operation.
@@ -173,12 +176,18 @@ class WorkerPool:
                 # again.
                 logger.warning("cannot start another worker: %s", problem)
                 time.sleep(1.0)
+        if self._core.has_failed():
+            self._on_failure()
 
     def _work(self) -> None:
+        is_ready = False
         try:
             self._run_hooks(self._on_thread_start)
+            is_ready = True
             self._core.run_worker(self._application)
         finally:
+            if not is_ready:
+                self._core.workers_not_started(1)
             # In a child that a handler has forked, what the hooks would close is the parent's, and the lock may have
             # been held by a thread that is not there.
             if os.getpid() == self._process:

@@ -19,6 +19,8 @@ use crate::stats::Counters;
 /// How long accepting rests when the system has run out of descriptors or memory. Without the rest the loop would
 /// spin: the listener stays readable.
 const PAUSE: Duration = Duration::from_millis(100);
+/// So many connections are accepted before others have a turn.
+const BATCH: u32 = 64;
 /// Connections beyond the maximum that are told so. Beyond these they are closed unanswered: a descriptor each is
 /// what the limit is there to save.
 const REFUSED_MAX: usize = 64;
@@ -50,7 +52,11 @@ pub(crate) async fn accept_loop(io: Arc<Io>, listener: Listener, _counted: Count
             ready.clear_ready();
         }
         // Everything that waits. When the server stops, these are clients whose connect has succeeded.
-        loop {
+        for number in 1_u32.. {
+            if number % BATCH == 0 {
+                // A flood of connects must not hold up those that are connected.
+                tokio::task::yield_now().await;
+            }
             match socket.get_ref().accept() {
                 Ok((connection, peer)) => {
                     if paused {

@@ -72,6 +72,9 @@ pub(crate) struct Connection {
     /// The head that is being read has its deadline; more bytes do not move it.
     head_timed: bool,
     half_closed: bool,
+    /// Of `pending`, what was read before the server began to stop: requests that end beyond it are not begun, or a client
+    /// that pipelines without end would keep the server from stopping.
+    before_drain: Option<usize>,
     /// Bytes that the system had not got rid of when the write deadline was set.
     unsent: u32,
 }
@@ -90,6 +93,7 @@ impl Connection {
             timed: true,
             head_timed: true,
             half_closed: false,
+            before_drain: None,
             unsent: 0,
         }
     }
@@ -97,6 +101,7 @@ impl Connection {
     /// Serves the connection to its end.
     pub(crate) async fn run(mut self) {
         if self.io.server.is_draining() {
+            self.before_drain = Some(0);
             self.grace();
         }
         self.serve(Flow::Read).await;
@@ -115,7 +120,7 @@ impl Connection {
             let wake = match flow {
                 Flow::Read => self.wait(Interest { read: true, finish: false }).await,
                 Flow::Answer => {
-                    let read = !self.half_closed && self.pending.len() < PIPELINE_MAX;
+                    let read = !self.half_closed && self.before_drain.is_none() && self.pending.len() < PIPELINE_MAX;
                     self.wait(Interest { read, finish: true }).await
                 }
                 Flow::Linger => {
@@ -147,9 +152,9 @@ impl Connection {
                 }
             }
             let queued = link.is_queued();
-            if moved || (wake.is_pending() && interest.finish && queued != *timed) {
+            if interest.finish && (moved || (wake.is_pending() && queued != *timed)) {
                 // While bytes wait for the client it has to take something in time.
-                *timed = moved || queued;
+                *timed = queued || (moved && wake.is_ready());
                 *unsent = if *timed { link.unsent() } else { 0 };
                 let deadline =
                     if *timed { io.clock.after(io.server.config.write_timeout) } else { Deadline::WhenQuiet };
@@ -179,6 +184,7 @@ impl Connection {
             Wake::Expired if self.incoming.is_some() => self.time_out("the body did not arrive in time"),
             Wake::Expired => self.time_out("the request head did not arrive in time"),
             Wake::Drain => {
+                self.before_drain = Some(self.pending.len());
                 if self.protocol.is_between_requests() && self.pending.is_empty() {
                     self.grace();
                 }
@@ -218,6 +224,7 @@ impl Connection {
                 Flow::Answer
             }
             Wake::Drain => {
+                self.before_drain = Some(self.pending.len());
                 self.link.wake_at_finish();
                 Flow::Answer
             }
@@ -255,11 +262,19 @@ impl Connection {
         let mut input = std::mem::take(&mut self.pending);
         input.extend_from_slice(bytes);
         let (used, flow) = self.feed(&input);
+        if let Some(left) = &mut self.before_drain {
+            *left = left.saturating_sub(used);
+        }
         if used < input.len() {
             input.drain(..used);
             self.pending = input;
         }
         flow
+    }
+
+    /// Whether a request that ends after `used` bytes of `input` is followed by bytes of another that is to be served.
+    fn is_followed(&self, used: usize, input: &[u8]) -> bool {
+        used < self.before_drain.unwrap_or(input.len())
     }
 
     /// Runs the protocol over `input`; returns how much of it is used up.
@@ -288,7 +303,7 @@ impl Connection {
                         request.body.extend_from_slice(&rest[range]);
                     }
                 }
-                Event::End => return (used, self.complete(used < input.len())),
+                Event::End => return (used, self.complete(self.is_followed(used, input))),
             }
         }
     }
@@ -402,6 +417,7 @@ impl Connection {
     /// The server stops: one more request may be on its way, but not for long.
     fn grace(&mut self) {
         self.timed = true;
+        self.head_timed = false;
         self.io.clock.set(self.key, self.io.clock.after(DRAIN_GRACE));
     }
 

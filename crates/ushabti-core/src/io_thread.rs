@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::accept::{Counted, accept_loop};
 use crate::clock::Clock;
@@ -67,6 +68,7 @@ pub(crate) fn spawn(server: Arc<Shared>, listeners: Vec<Listener>) -> io::Result
         .on_thread_park(move || gather(&waiting))
         .build()?;
     std::thread::Builder::new().name("ushabti-io".to_owned()).spawn(move || {
+        let _failing = Failing(Arc::clone(&server));
         sleep_exactly();
         let clock = Clock::new(server.epoch, server.config.keep_alive);
         let io = Arc::new(Io {
@@ -83,13 +85,15 @@ pub(crate) fn spawn(server: Arc<Shared>, listeners: Vec<Listener>) -> io::Result
 }
 
 async fn run(io: &Arc<Io>, listeners: Vec<(Listener, Counted)>) {
+    // The tasks without which the server would be half dead.
+    let mut vital = JoinSet::new();
     for (listener, counted) in listeners {
-        tokio::spawn(accept_loop(Arc::clone(io), listener, counted));
+        vital.spawn(accept_loop(Arc::clone(io), listener, counted));
     }
     let clock = Arc::clone(io);
-    tokio::spawn(async move { clock.clock.run().await });
+    vital.spawn(async move { clock.clock.run().await });
     let watch = Arc::clone(io);
-    tokio::spawn(async move { watch.watch_queue().await });
+    vital.spawn(async move { watch.watch_queue().await });
     loop {
         match io.server.phase() {
             Phase::Running => {}
@@ -101,7 +105,24 @@ async fn run(io: &Arc<Io>, listeners: Vec<(Listener, Counted)>) {
             }
             Phase::Closed => return,
         }
-        io.server.phase_changed.notified().await;
+        tokio::select! {
+            () = io.server.phase_changed.notified() => {}
+            Some(ended) = vital.join_next() => if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+                std::panic::resume_unwind(panic);
+            },
+        }
+    }
+}
+
+/// Ends the server when its IO thread ends by a panic, which the panic hook has reported: connections are cut, workers let
+/// go, and the owner is told.
+struct Failing(Arc<Shared>);
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail();
+        }
     }
 }
 
@@ -122,5 +143,32 @@ fn sleep_exactly() {
     #[cfg(target_os = "linux")]
     unsafe {
         libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Level;
+
+    #[test]
+    fn a_panic_of_the_thread_ends_the_server() {
+        let server = Arc::new(Shared::for_tests());
+        let failing = Failing(Arc::clone(&server));
+        let thread = std::thread::spawn(move || {
+            let _failing = failing;
+            std::panic::resume_unwind(Box::new("a broken invariant"));
+        });
+        assert!(thread.join().is_err());
+        assert!(server.has_failed() && server.queue.is_closed());
+        let batch = server.journal.take().expect("it was told");
+        assert_eq!(batch.notices[0].0, Level::Error);
+    }
+
+    #[test]
+    fn a_thread_that_ends_in_good_order_fails_nothing() {
+        let server = Arc::new(Shared::for_tests());
+        drop(Failing(Arc::clone(&server)));
+        assert!(!server.has_failed() && !server.queue.is_closed());
     }
 }

@@ -374,6 +374,22 @@ impl<J> Queue<J> {
         self.grow.notify_all();
     }
 
+    /// Whether the queue was closed. Any thread.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Strikes off a worker that ends in the midst of its work. It must not use its seat again.
+    pub fn abandon(&self, seat: &Seat) {
+        self.workers.fetch_sub(1, Ordering::AcqRel);
+        self.cool_down(seat);
+        self.give_up_search(seat);
+        fence(Ordering::SeqCst);
+        if !self.jobs.is_empty() {
+            self.wake_one();
+        }
+    }
+
     /// Takes out every job that no worker has taken, for the end of a stop whose time is up.
     pub fn clear(&self) -> Vec<J> {
         std::iter::from_fn(|| self.jobs.pop()).collect()

@@ -1,7 +1,7 @@
 //! What all threads of one server share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::access_log::{AccessLog, Entry};
 use crate::config::Config;
 use crate::fork;
-use crate::journal::Journal;
+use crate::journal::{Journal, Level};
 use crate::queue::Queue;
 use crate::request::Job;
 use crate::routes::RouteTable;
@@ -50,6 +50,8 @@ pub struct Shared {
     /// The process that made the server.
     generation: u32,
     phase: AtomicU8,
+    /// The IO thread has ended by a panic.
+    failed: AtomicBool,
     /// Tells the IO thread that the phase has changed.
     pub(crate) phase_changed: Notify,
     /// Listeners and connections that are still open.
@@ -77,6 +79,7 @@ impl Shared {
             epoch: Instant::now(),
             generation: fork::generation(),
             phase: AtomicU8::new(Phase::Running as u8),
+            failed: AtomicBool::new(false),
             phase_changed: Notify::new(),
             live: AtomicUsize::new(0),
             drained: Condvar::new(),
@@ -109,6 +112,19 @@ impl Shared {
         if let Some(line) = self.config.access_log.line(&entry()) {
             self.journal.line(line);
         }
+    }
+
+    /// Ends the server because its IO thread has failed. The thread that starts workers is told by the queue's end.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        self.journal.notice(Level::Error, "the IO thread has failed: the server stops".to_owned());
+        self.advance(Phase::Closed);
+        self.queue.close();
+    }
+
+    /// Whether the IO thread has failed. Any thread.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
     /// Goes on to `phase`, unless the server is there or beyond.
@@ -146,5 +162,35 @@ impl Shared {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+impl Shared {
+    /// A server without routes, for tests of its parts.
+    pub(crate) fn for_tests() -> Self {
+        use ushabti_proto::http1::connection::Limits;
+
+        use crate::access_log::AccessLog;
+
+        let config = Config {
+            head: Limits { head_bytes_max: 1024, fields_max: 16, target_bytes_max: 512 },
+            body_bytes_max: 1024,
+            header_timeout: Duration::from_secs(1),
+            body_timeout: Duration::from_secs(1),
+            keep_alive: Duration::from_secs(1),
+            write_timeout: Duration::from_secs(1),
+            queue_max: 4,
+            connections_max: 4,
+            backlog: 4,
+            workers_min: 1,
+            workers_max: 1,
+            workers_are_parallel: false,
+            worker_idle: Duration::from_secs(1),
+            server_field: None,
+            access_log: AccessLog::Off,
+        };
+        let table = RouteTable::build(Vec::new()).expect("no route is wrong");
+        Self::new(config, Routing { table: Arc::new(table), not_found: None, method_not_allowed: None })
     }
 }

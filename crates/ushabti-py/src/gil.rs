@@ -30,7 +30,8 @@ const SHORT_S: f64 = 0.001;
 /// After so long without a wait the old interval comes back.
 const CALM: Duration = Duration::from_millis(100);
 
-/// The interval that was set before it was shortened; it belongs to the process, as the interval does.
+/// The interval that was set before it was shortened; it belongs to the process, as the interval does. The lock is held
+/// while the interval is changed, which never gives the GIL away.
 static BEFORE: Mutex<Option<f64>> = Mutex::new(None);
 static IS_SHORT: AtomicBool = AtomicBool::new(false);
 /// When a worker last had to wait, in milliseconds since `EPOCH`'s first use.
@@ -44,21 +45,28 @@ fn now_ms() -> u64 {
 /// Notes that a worker had to wait for the GIL, and shortens the switch interval if it is not yet. Attached.
 pub(crate) fn waited(py: Python<'_>, shared: &Shared) {
     LAST_WAIT_MS.store(now_ms(), Ordering::Relaxed);
-    if IS_SHORT.swap(true, Ordering::AcqRel) {
+    if IS_SHORT.load(Ordering::Relaxed) {
         return;
     }
-    let set = || -> PyResult<()> {
-        let sys = py.import("sys")?;
-        let before: f64 = sys.call_method0("getswitchinterval")?.extract()?;
-        if before > SHORT_S {
-            sys.call_method1("setswitchinterval", (SHORT_S,))?;
-            *BEFORE.lock() = Some(before);
-        }
-        Ok(())
-    };
-    if let Err(error) = set() {
-        log_error(py, "the switch interval could not be shortened", Some(&error));
+    let mut before = BEFORE.lock();
+    // Of a closed server nobody would put it back.
+    if shared.queue.is_closed() || IS_SHORT.swap(true, Ordering::Relaxed) {
+        return;
     }
+    let set = || -> PyResult<Option<f64>> {
+        let sys = py.import("sys")?;
+        let interval: f64 = sys.call_method0("getswitchinterval")?.extract()?;
+        if interval <= SHORT_S {
+            return Ok(None);
+        }
+        sys.call_method1("setswitchinterval", (SHORT_S,))?;
+        Ok(Some(interval))
+    };
+    match set() {
+        Ok(interval) => *before = interval,
+        Err(error) => log_error(py, "the switch interval could not be shortened", Some(&error)),
+    }
+    drop(before);
     shared.queue.visit(true);
 }
 
@@ -68,8 +76,8 @@ pub(crate) fn calm_down(py: Python<'_>, shared: &Shared, force: bool) {
         return;
     }
     shared.queue.visit(false);
-    let before = BEFORE.lock().take();
-    if let Some(before) = before {
+    let mut kept = BEFORE.lock();
+    if let Some(before) = kept.take() {
         let restore = || -> PyResult<()> {
             let sys = py.import("sys")?;
             let now: f64 = sys.call_method0("getswitchinterval")?.extract()?;
@@ -83,5 +91,5 @@ pub(crate) fn calm_down(py: Python<'_>, shared: &Shared, force: bool) {
             log_error(py, "the switch interval could not be put back", Some(&error));
         }
     }
-    IS_SHORT.store(false, Ordering::Release);
+    IS_SHORT.store(false, Ordering::Relaxed);
 }

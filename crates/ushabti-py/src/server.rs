@@ -157,6 +157,11 @@ impl Server {
         self.core.shared().journal.close();
     }
 
+    /// Whether the IO thread has failed, after which the server can only be stopped.
+    fn has_failed(&self) -> bool {
+        self.core.shared().has_failed()
+    }
+
     /// The counters of this moment, by name.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let shared = self.core.shared();

@@ -61,6 +61,7 @@ impl Sending {
 pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>) {
     let queue = &shared.queue;
     let seat = queue.enter();
+    let unwinding = Unwinding(queue, &seat);
     let mut buffer = Vec::with_capacity(1024);
     let mut sending: Option<Sending> = None;
     let mut turn = Turn::new();
@@ -87,7 +88,10 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>
                 }
                 (queue.take(&seat), Instant::now())
             });
-            let Taken::Job(job) = taken else { return };
+            let Taken::Job(job) = taken else {
+                std::mem::forget(unwinding);
+                return;
+            };
             seat.begin_turn();
             if turn.begin(since) {
                 gil::waited(py, shared);
@@ -116,9 +120,19 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>
             // The handler has forked, and this is the child. The parent answers; this thread ends, and being the
             // only one of the process, ends that.
             std::mem::forget(sending.take());
+            std::mem::forget(unwinding);
             return;
         }
         turn.finished(queue, &seat);
+    }
+}
+
+/// Strikes a worker off that ends by a panic, which `PyO3` makes an exception of. Forgotten in good order.
+struct Unwinding<'a>(&'a Queue<Job>, &'a Seat);
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        self.0.abandon(self.1);
     }
 }
 

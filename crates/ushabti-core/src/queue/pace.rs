@@ -94,7 +94,11 @@ impl<J> Queue<J> {
     /// it goes to sleep.
     pub(super) fn yields(&self, seat: &Seat) -> bool {
         let hot = self.hot.load(Ordering::Relaxed);
-        hot != 0 && hot != seat.number && self.watched.load(Ordering::Relaxed) && self.is_quick(Instant::now())
+        hot != 0
+            && hot != seat.number
+            && !self.is_closed()
+            && self.watched.load(Ordering::Relaxed)
+            && self.is_quick(Instant::now())
     }
 
     /// Notes that the worker is going idle. It must pass a full fence and look at J after this.

@@ -24,7 +24,7 @@ pub(crate) const CONTENDED: Duration = Duration::from_micros(800);
 /// How long a worker that had to wait may keep running ready jobs before it detaches.
 pub(crate) const TURN: Duration = Duration::from_micros(400);
 /// How long a worker that had to wait looks out for more jobs before it gives its turn away.
-pub(crate) const LINGER: Duration = Duration::from_micros(60);
+pub(crate) const LINGER: Duration = Duration::from_micros(100);
 /// The switch interval, in seconds, while workers wait for handlers that compute.
 const SHORT_S: f64 = 0.001;
 /// After so long without a wait the old interval comes back.

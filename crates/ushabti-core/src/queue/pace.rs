@@ -46,7 +46,7 @@ const CALM_TICKS: u32 = 8;
 const STALLED_TICKS: u32 = 2;
 
 /// So many workers are woken beside a searcher that does not come to run.
-const SECONDED_MAX: u32 = 4;
+const SECONDED_MAX: u32 = 2;
 
 /// So many waiting jobs keep a worker busy while the IO thread rests, for this long for each of them, up to a bound. No
 /// request, its answer's write included, costs less.

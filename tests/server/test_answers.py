@@ -312,7 +312,7 @@ def test_error_answer_that_fails_too_is_500(serve, log: Log):
         raise KeyError("two")
 
     assert serve(router).ask(GET).status == 500
-    assert "KeyError: 'two'" in log.text()
+    eventually(lambda: "KeyError: 'two'" in log.text())
 
 
 def test_handler_may_return_the_same_response_again(serve):

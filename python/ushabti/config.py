@@ -160,7 +160,7 @@ class Options(TypedDict, total=False):
             _PATIENCE,
             10,
             "Time limits",
-            "From a request's first byte to the end of its head; then 408",
+            "From a request's first byte, or the connect, to the end of its head; then 408",
             "a head is one packet or a few; ten seconds allow for two that were lost",
         ),
     ]

@@ -118,8 +118,8 @@ class WorkerPool:
         self._on_failure = on_failure
         self._on_thread_start = tuple(on_thread_start)
         self._on_thread_stop = tuple(on_thread_stop)
-        # Guards `_threads` and `_count`; held for a list operation.
         self._process = os.getpid()
+        # Guards `_threads` and `_count`; held for a list operation.
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
         self._count = 0

@@ -1,7 +1,10 @@
 """Handlers that wait, compute or never return: the others are served, and the pool follows the work."""
 
+import sys
 import threading
 import time
+
+import pytest
 
 from tests.server.waiting import Gate, eventually
 from ushabti.routing import Router
@@ -115,9 +118,39 @@ def test_io_goes_on_while_handlers_compute(serve):
     assert [raw.read_response().body for raw in hogs] == [b"done"] * 4
 
 
-def test_switch_interval_is_put_back(serve):
-    import sys
+def test_switch_interval_is_shortened_while_workers_wait_and_put_back(serve, monkeypatch: pytest.MonkeyPatch):
+    before, real, seen = sys.getswitchinterval(), sys.setswitchinterval, []
 
-    before = sys.getswitchinterval()
+    def record(interval: float) -> None:
+        seen.append(interval)
+        real(interval)
+
+    monkeypatch.setattr(sys, "setswitchinterval", record)
     test_io_goes_on_while_handlers_compute(serve)
     eventually(lambda: sys.getswitchinterval() == before)
+    if getattr(sys, "_is_gil_enabled", lambda: True)():
+        assert seen and seen[0] < before
+    else:
+        assert seen == []
+
+
+def test_workers_never_exceed_the_maximum_while_the_first_ones_start(serve, gate: Gate):
+    routes = router(gate)
+    let_start = threading.Event()
+    starting: list[str] = []
+
+    @routes.on_thread_start
+    def connect_to_the_database() -> None:
+        starting.append(threading.current_thread().name)
+        assert let_start.wait(10)
+
+    running = serve(routes, workers=(2, 4))
+    held = [running.connect() for _ in range(8)]
+    for raw in held:
+        raw.send(HOLD)
+    eventually(lambda: len(starting) >= 4)
+    let_start.set()
+    gate.wait(4)
+    assert (len(starting), running.server.stats()["workers"]) == (4, 4)
+    gate.open.set()
+    assert [raw.read_response().body for raw in held] == [b"let go"] * 8

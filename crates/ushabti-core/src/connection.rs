@@ -28,9 +28,11 @@ mod refusal;
 
 use refusal::Refusal;
 
-/// Bytes of following requests that are read while one is being answered. Beyond that the client has to wait: the
-/// system's buffers fill, and TCP tells it.
+/// Bytes of following requests from which no more are read while one is being answered; a last read may pass it. The
+/// client has to wait then: the system's buffers fill, and TCP tells it.
 const PIPELINE_MAX: usize = 64 * 1024;
+/// So many answers in a row are given to one connection before others have a turn.
+const ANSWERS_IN_A_ROW: u32 = 32;
 /// How long bytes of the client are read and thrown away after the last answer. Closing at once would make the system
 /// send a reset, which can destroy the answer before the client reads it (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -111,11 +113,13 @@ impl Connection {
     pub(crate) async fn turn_away(mut self) {
         let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
         let detail = "the server has as many connections as it can take";
+        self.io.server.journal.peer_notice(|| format!("{}: {detail}; answered 503", self.link.peer()));
         let flow = self.answer_now(None, false, 503, fields, detail, Instant::now());
         self.serve(flow).await;
     }
 
     async fn serve(&mut self, mut flow: Flow) {
+        let mut answers = 0_u32;
         loop {
             let wake = match flow {
                 Flow::Read => self.wait(Interest { read: true, finish: false }).await,
@@ -129,6 +133,13 @@ impl Connection {
                 }
                 Flow::End => return,
             };
+            if matches!(wake, Wake::Finished { .. }) {
+                answers = answers.wrapping_add(1);
+                if answers % ANSWERS_IN_A_ROW == 0 {
+                    // Refusals end at once: a pipeline of them would never let another connection have its turn.
+                    tokio::task::yield_now().await;
+                }
+            }
             flow = match flow {
                 Flow::Read => self.reading(wake),
                 _ => self.answering(wake),
@@ -361,6 +372,9 @@ impl Connection {
         match self.incoming.take().expect("the protocol ends only a request that it began") {
             Incoming::Accepted(request) => self.dispatch(request, more),
             Incoming::Refused(refusal) => {
+                if more {
+                    self.link.more_follows();
+                }
                 let keep_alive = refusal.head.keep_alive() && !self.half_closed;
                 self.answer_refusal(&refusal, keep_alive)
             }
@@ -386,6 +400,7 @@ impl Connection {
             }
             Err(Job { request, responder }) => {
                 Counters::add(&server.counters.refused);
+                server.journal.peer_notice(|| format!("{}: the queue is full; answered 503", self.link.peer()));
                 let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
                 responder.refuse(&request, 503, fields, "the server has more requests than it can take");
             }

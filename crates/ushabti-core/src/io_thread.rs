@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::accept::{Counted, accept_loop};
 use crate::clock::Clock;
@@ -94,10 +94,13 @@ async fn run(io: &Arc<Io>, listeners: Vec<(Listener, Counted)>) {
     vital.spawn(async move { clock.clock.run().await });
     let watch = Arc::clone(io);
     vital.spawn(async move { watch.watch_queue().await });
+    let mut told = false;
     loop {
         match io.server.phase() {
             Phase::Running => {}
+            Phase::Draining if told => {}
             Phase::Draining => {
+                told = true;
                 io.stop_accepting.notify_waiters();
                 for link in io.clock.links() {
                     link.drain();
@@ -107,8 +110,14 @@ async fn run(io: &Arc<Io>, listeners: Vec<(Listener, Counted)>) {
         }
         tokio::select! {
             () = io.server.phase_changed.notified() => {}
-            Some(ended) = vital.join_next() => if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
-                std::panic::resume_unwind(panic);
+            Some(ended) = vital.join_next() => match ended.map_err(JoinError::try_into_panic) {
+                Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                // A listener that can accept no more has said why. Deaf, the server would look alive to who watches it.
+                Ok(()) if io.server.phase() == Phase::Running => {
+                    io.server.fail("a listener has failed: the server stops");
+                    return;
+                }
+                _ => {}
             },
         }
     }
@@ -121,7 +130,7 @@ struct Failing(Arc<Shared>);
 impl Drop for Failing {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail();
+            self.0.fail("the IO thread has failed: the server stops");
         }
     }
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// Access lines that may wait. Some 20 MB at most.
+/// Access lines that may wait, and their bytes: what clients send can make a line long.
 const LINES_MAX: usize = 100_000;
+const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Notices that may wait.
 const NOTICES_MAX: usize = 1_000;
 /// Notices about peers in one second; more are only counted. Whoever sends rubbish must not fill the log with it.
@@ -48,6 +49,7 @@ impl Batch {
 #[derive(Default)]
 struct Inner {
     batch: Batch,
+    line_bytes: usize,
     closed: bool,
     /// The second in which peers were last complained of, and how often.
     peer_second: Option<Instant>,
@@ -66,10 +68,11 @@ impl Journal {
     /// Adds an access line. Any thread; never waits.
     pub(crate) fn line(&self, line: String) {
         let mut inner = self.inner.lock();
-        if inner.batch.lines.len() >= LINES_MAX {
+        if inner.batch.lines.len() >= LINES_MAX || inner.line_bytes + line.len() > LINE_BYTES_MAX {
             inner.batch.lost += 1;
             return;
         }
+        inner.line_bytes += line.len();
         let first = inner.batch.is_empty();
         inner.batch.lines.push(line);
         drop(inner);
@@ -126,6 +129,7 @@ impl Journal {
         if !inner.closed {
             self.filled.wait_for(&mut inner, GATHER);
         }
+        inner.line_bytes = 0;
         Some(std::mem::take(&mut inner.batch))
     }
 
@@ -162,6 +166,18 @@ mod tests {
         // The loop may straddle the end of a second, but not two.
         let limit = PEER_NOTICES_MAX as usize;
         assert!((limit..=2 * limit + 1).contains(&batch.notices.len()), "{}", batch.notices.len());
+    }
+
+    #[test]
+    fn long_lines_fill_the_journal_sooner() {
+        let journal = Journal::default();
+        for _ in 0..40 {
+            journal.line("x".repeat(1024 * 1024));
+        }
+        let batch = journal.take().expect("lines wait");
+        assert_eq!((batch.lines.len(), batch.lost), (32, 8));
+        journal.line("short".to_owned());
+        assert_eq!(journal.take().expect("there is room again").lines, ["short"]);
     }
 
     #[test]

@@ -95,7 +95,8 @@ impl Server {
     /// that no worker has taken are dropped; their number is returned. Waits for the IO thread: detach before.
     pub fn close(&self) -> usize {
         if self.shared.is_forked() {
-            // There is no thread to wait for.
+            // There is no thread to wait for, and the listeners' files are the parent's.
+            std::mem::forget(std::mem::take(&mut *self.listeners.lock()));
             std::mem::forget(self.thread.lock().take());
             return 0;
         }

@@ -350,7 +350,7 @@ impl Link {
 
     /// Writes `head` and `body`, at once as far as the socket takes them; the IO task writes the rest.
     ///
-    /// Called by the owner of the exchange, on any thread, detached from the interpreter. Never blocks.
+    /// Called by the owner of the exchange, on any thread. Never blocks.
     ///
     /// # Errors
     ///

@@ -193,6 +193,11 @@ fn inherit(address: &str, number: &str) -> Result<Listener, BindError> {
     }
     // SAFETY: the descriptor is open (checked above), and by naming it the operator has given it to this server.
     let socket = unsafe { Socket::from_raw_fd(number) };
+    if !socket.is_listener().unwrap_or(false) {
+        // Not this server's, then.
+        std::mem::forget(socket);
+        return Err(BindError::form(address, "it is no socket, or a socket that does not listen"));
+    }
     let prepared = socket.set_nonblocking(true).and_then(|()| socket.set_cloexec(true));
     prepared.map_err(|problem| BindError::system(address, &problem))?;
     let local = socket.local_addr().map_err(|problem| BindError::system(address, &problem))?;

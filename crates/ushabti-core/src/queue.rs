@@ -145,7 +145,8 @@ impl<J> Queue<J> {
             closed: AtomicBool::new(false),
             taken: AtomicUsize::new(0),
             workers: AtomicUsize::new(0),
-            starting: AtomicUsize::new(0),
+            // The minimum is on its way from the first moment.
+            starting: AtomicUsize::new(workers_min),
             workers_min,
             workers_max,
             worker_idle,

@@ -101,7 +101,7 @@ impl Responder {
     /// Sends a whole answer and ends the exchange. `head` is what [`Responder::encode`] made, with or without the body
     /// behind it; `body` is what of it comes after.
     ///
-    /// Detached from the interpreter; never blocks. What the client does not take at once, the IO thread writes.
+    /// Never blocks: what the client does not take at once, the IO thread writes.
     ///
     /// # Errors
     ///
@@ -141,8 +141,11 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if let Some(link) = self.link.take().filter(|link| !link.server().is_forked()) {
-            link.server().journal.notice(Level::Error, "a request was dropped without an answer; sent 500".to_owned());
             let (sent, _) = send_plain(&link, self.terms, 500, &[], "");
+            if sent.is_ok() {
+                let message = "a request was dropped without an answer; sent 500";
+                link.server().journal.notice(Level::Error, message.to_owned());
+            }
             count(&link, 500, sent);
         }
     }

@@ -50,7 +50,7 @@ pub struct Shared {
     /// The process that made the server.
     generation: u32,
     phase: AtomicU8,
-    /// The IO thread has ended by a panic.
+    /// The IO thread has ended by a fault.
     failed: AtomicBool,
     /// Tells the IO thread that the phase has changed.
     pub(crate) phase_changed: Notify,
@@ -114,10 +114,10 @@ impl Shared {
         }
     }
 
-    /// Ends the server because its IO thread has failed. The thread that starts workers is told by the queue's end.
-    pub(crate) fn fail(&self) {
+    /// Ends the server by a fault of its own. The thread that starts workers is told by the queue's end.
+    pub(crate) fn fail(&self, message: &str) {
         self.failed.store(true, Ordering::Release);
-        self.journal.notice(Level::Error, "the IO thread has failed: the server stops".to_owned());
+        self.journal.notice(Level::Error, message.to_owned());
         self.advance(Phase::Closed);
         self.queue.close();
     }

@@ -62,11 +62,13 @@ pub(crate) fn waited(py: Python<'_>, shared: &Shared) {
         sys.call_method1("setswitchinterval", (SHORT_S,))?;
         Ok(Some(interval))
     };
-    match set() {
-        Ok(interval) => *before = interval,
-        Err(error) => log_error(py, "the switch interval could not be shortened", Some(&error)),
-    }
+    let result = set();
+    *before = result.as_ref().ok().copied().flatten();
+    // Logging runs Python, which may give the GIL away: not under the lock.
     drop(before);
+    if let Err(error) = result {
+        log_error(py, "the switch interval could not be shortened", Some(&error));
+    }
     shared.queue.visit(true);
 }
 
@@ -77,19 +79,19 @@ pub(crate) fn calm_down(py: Python<'_>, shared: &Shared, force: bool) {
     }
     shared.queue.visit(false);
     let mut kept = BEFORE.lock();
-    if let Some(before) = kept.take() {
-        let restore = || -> PyResult<()> {
-            let sys = py.import("sys")?;
-            let now: f64 = sys.call_method0("getswitchinterval")?.extract()?;
-            // Somebody else has set it meanwhile: then it is theirs.
-            if (now - SHORT_S).abs() < 1e-6 {
-                sys.call_method1("setswitchinterval", (before,))?;
-            }
-            Ok(())
-        };
-        if let Err(error) = restore() {
-            log_error(py, "the switch interval could not be put back", Some(&error));
+    let restore = |before: f64| -> PyResult<()> {
+        let sys = py.import("sys")?;
+        let now: f64 = sys.call_method0("getswitchinterval")?.extract()?;
+        // Somebody else has set it meanwhile: then it is theirs.
+        if (now - SHORT_S).abs() < 1e-6 {
+            sys.call_method1("setswitchinterval", (before,))?;
         }
-    }
+        Ok(())
+    };
+    let result = kept.take().map_or(Ok(()), restore);
     IS_SHORT.store(false, Ordering::Relaxed);
+    drop(kept);
+    if let Err(error) = result {
+        log_error(py, "the switch interval could not be put back", Some(&error));
+    }
 }

@@ -1,8 +1,8 @@
 //! The loop of a worker thread: the only place where a thread waits for work, and it waits detached.
 //!
-//! A worker is a Python thread that enters here once and stays attached for life. Between two requests it detaches
-//! once, and in that one section writes the answer, takes the next job, and sleeps if there is none: attaching is what
-//! costs under the GIL, so it is done once for each request.
+//! A worker is a Python thread that enters here once and stays attached for life. It detaches in one section, in which it
+//! writes the answer, takes the next job, and sleeps if there is none: attaching is what costs under the GIL. While jobs
+//! are ready it stays attached for a turn, and writes short answers so: a write never blocks.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>
                 return;
             };
             seat.begin_turn();
-            if turn.begin(since) {
+            if turn.begin(since, queue) {
                 gil::waited(py, shared);
             }
             job
@@ -156,10 +156,10 @@ impl Turn {
     }
 
     /// The worker is attached and has wanted that `since`. Says whether it was long in coming.
-    fn begin(&mut self, since: Instant) -> bool {
+    fn begin(&mut self, since: Instant, queue: &Queue<Job>) -> bool {
         self.now = Instant::now();
         self.ends = self.now + gil::TURN;
-        self.contended = self.now.duration_since(since) >= gil::CONTENDED;
+        self.contended = !queue.is_parallel() && self.now.duration_since(since) >= gil::CONTENDED;
         self.contended
     }
 

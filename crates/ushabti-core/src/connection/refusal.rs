@@ -63,6 +63,7 @@ impl Connection {
     }
 
     pub(super) fn time_out(&mut self, detail: &str) -> Flow {
+        self.io.server.journal.peer_notice(|| format!("{}: {detail}; answered 408", self.link.peer()));
         self.abort_request(408, detail)
     }
 

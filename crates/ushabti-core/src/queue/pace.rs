@@ -63,6 +63,11 @@ pub struct Watch {
 }
 
 impl<J> Queue<J> {
+    /// Whether workers run side by side, as they do without a GIL.
+    pub fn is_parallel(&self) -> bool {
+        self.parallel
+    }
+
     fn nanos(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.epoch).as_nanos() as u64
     }

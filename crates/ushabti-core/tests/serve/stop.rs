@@ -1,10 +1,10 @@
 //! The stop in good order: what was accepted is answered.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, request};
-use crate::running::{Running, config};
+use crate::running::{PATIENCE, Running, config};
 
 #[test]
 fn a_drain_answers_every_request_that_is_under_way() {
@@ -80,6 +80,22 @@ fn a_drain_answers_what_was_pipelined_before_it() {
 }
 
 #[test]
+fn a_drain_answers_what_was_pipelined_behind_a_refusal() {
+    let running = Running::start(config(), 1);
+    let mut client = running.connect();
+    client.send((request("/gate") + "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n" + &request("/bytes/5")).as_bytes());
+    running.gate.wait_for(1);
+    running.server.drain();
+    running.gate.open();
+    assert_eq!(client.answer().body, b"passed");
+    assert_eq!(client.answer().status, 501);
+    assert_eq!(client.answer().body, b"xxxxx");
+    assert_eq!(client.rest(), b"");
+    drop(client);
+    running.stop();
+}
+
+#[test]
 fn quiet_connections_do_not_hold_up_a_drain() {
     let running = Running::start(config(), 1);
     let mut clients: Vec<Client> = (0..20).map(|_| running.connect()).collect();
@@ -118,17 +134,30 @@ fn a_close_without_a_drain_cuts_and_lets_a_streaming_worker_go() {
 }
 
 #[test]
-fn an_inherited_socket_that_does_not_listen_does_not_keep_the_server_from_ending() {
+fn an_inherited_socket_that_does_not_listen_is_refused_and_left_open() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    let other = Running::bind(config());
+    let running = Running::bind(config());
+    let problem = running.server.bind(&format!("fd://{}", socket.as_raw_fd())).expect_err("nobody can connect to it");
+    assert!(problem.message.contains("does not listen"), "{problem}");
+    assert!(socket.local_addr().is_ok());
+    running.stop();
+}
+
+#[test]
+fn a_listener_that_fails_for_good_ends_the_server() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let anywhere: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    socket.bind(&anywhere.into()).and_then(|()| socket.listen(16)).expect("loopback can be listened on");
+    let second = socket.try_clone().expect("a second descriptor");
+    let running = Running::bind(config());
     // Owned by the server from here on.
-    let number = socket.as_raw_fd();
-    std::mem::forget(socket);
-    if other.server.bind(&format!("fd://{number}")).is_ok() {
-        other.server.start().expect("the IO thread starts");
-        let mut client = other.connect();
-        client.send(b"nonsense\r\n\r\n");
-        assert_eq!(client.answer().status, 400);
+    running.server.bind(&format!("fd://{}", socket.into_raw_fd())).expect("it listens");
+    running.server.start().expect("the IO thread starts");
+    second.shutdown(std::net::Shutdown::Both).expect("it was open");
+    let began = Instant::now();
+    while !running.server.shared().has_failed() {
+        assert!(began.elapsed() < PATIENCE, "a deaf server goes on");
+        std::thread::yield_now();
     }
-    other.stop();
+    running.stop();
 }

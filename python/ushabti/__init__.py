@@ -1,4 +1,4 @@
-"""A multithreaded HTTP and WebSocket server for blocking Python."""
+"""A multithreaded HTTP server for blocking Python."""
 
 from typing import TYPE_CHECKING
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 from ushabti import _core
 from ushabti.endpoints import Endpoint, ErrorTable, Failures, Middleware, Scope, automatic
 from ushabti.errors import ConfigError, ServerStateError
-from ushabti.handlers import check_arguments, check_handler, describe
+from ushabti.handlers import check_arguments, check_callable, check_handler, describe
 from ushabti.patterns import Pattern
 from ushabti.responses import Dumps, Response, converter, json_text
 from ushabti.routes import (
@@ -111,7 +111,13 @@ class Router:
 
     @classmethod
     def of(cls, handler: Callable[..., object]) -> Self:
-        """Returns a router that answers everything with one handler."""
+        """Returns a router that answers everything with one handler.
+
+        Raises:
+            ConfigError: ``handler`` cannot be one: ``None``, for example, of a function that forgot its ``return``.
+        """
+        # Here and not only in `route`, which takes None for the call of a decorator.
+        check_callable(handler, "a handler")
         router = cls()
         router.route("/**", handler)
         return router

@@ -274,3 +274,8 @@ def test_name_of_two_routes_is_refused() -> None:
     router.get("/b", lambda request: "", name="x")
     with pytest.raises(ConfigError, match=r"two routes have the name 'x': .*hello .* and .*lambda.*; rename one"):
         router.freeze()
+
+
+def test_router_of_what_is_no_handler_is_refused():
+    with pytest.raises(ConfigError, match="a handler is a function, not None"):
+        Router.of(None)  # type: ignore[arg-type]

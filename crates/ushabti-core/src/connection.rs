@@ -369,12 +369,12 @@ impl Connection {
             self.quiet();
         }
         self.head_timed = false;
+        if more {
+            self.link.more_follows();
+        }
         match self.incoming.take().expect("the protocol ends only a request that it began") {
             Incoming::Accepted(request) => self.dispatch(request, more),
             Incoming::Refused(refusal) => {
-                if more {
-                    self.link.more_follows();
-                }
                 let keep_alive = refusal.head.keep_alive() && !self.half_closed;
                 self.answer_refusal(&refusal, keep_alive)
             }
@@ -388,9 +388,6 @@ impl Connection {
         let received = request.received;
         // A client that has ended its side sends nothing that would wake the task later.
         self.link.begin_exchange(more || self.half_closed || server.is_draining());
-        if more {
-            self.link.more_follows();
-        }
         match server.queue.push(Job { request, responder }, received) {
             Ok(pushed) => {
                 Counters::add(&server.counters.dispatched);

@@ -4,6 +4,7 @@
 //! through `as_response` of `ushabti.responses`, which also knows what to say of a value that is no answer.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
@@ -11,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use ushabti_core::Gone;
 use ushabti_core::reply::{BodyProblem, BodyWriter, Length, Promise, Responder};
+use ushabti_core::request::Request as CoreRequest;
 
 use crate::application::Application;
 use crate::call::next;
@@ -150,6 +152,7 @@ pub(crate) struct Outgoing {
     responder: Responder,
     promise: Promise,
     body: Option<Py<PyBytes>>,
+    request: Arc<CoreRequest>,
 }
 
 impl Prepared {
@@ -162,16 +165,17 @@ impl Prepared {
         responder: Responder,
         buffer: &[u8],
     ) -> Option<Outgoing> {
-        match self.body {
-            Body::Copied => Some(Outgoing { responder, promise: self.promise, body: None }),
-            Body::Bytes(bytes) => Some(Outgoing { responder, promise: self.promise, body: Some(bytes) }),
+        let body = match self.body {
+            Body::Copied => None,
+            Body::Bytes(bytes) => Some(bytes),
             Body::Pieces(pieces) => {
                 let pieces = pieces.into_bound(py);
                 stream(application, request, &pieces, responder, self.promise, buffer);
                 close(&pieces);
-                None
+                return None;
             }
-        }
+        };
+        Some(Outgoing { responder, promise: self.promise, body, request: Arc::clone(request.get().core()) })
     }
 
     /// Sends the answer, waiting for nothing but a piecewise body's reader. Attached; detaches to write.
@@ -183,19 +187,24 @@ impl Prepared {
         responder: Responder,
         buffer: &[u8],
     ) {
-        if let Some(outgoing) = self.into_outgoing(py, application, request, responder, buffer) {
-            let core = request.get().core();
-            let body = outgoing.body.as_ref().map(|bytes| bytes.clone_ref(py));
+        if let Some(mut outgoing) = self.into_outgoing(py, application, request, responder, buffer) {
+            let body = outgoing.take_body();
             let body = body.as_ref().map_or(&[][..], |bytes| bytes.as_bytes(py));
-            // A client that has left is counted in the core; a handler cannot do anything about it.
-            let _ = py.detach(|| outgoing.responder.send(core, outgoing.promise, buffer, body));
+            py.detach(|| outgoing.send(buffer, body));
         }
     }
 }
 
 impl Outgoing {
-    pub(crate) fn parts(self) -> (Responder, Promise, Option<Py<PyBytes>>) {
-        (self.responder, self.promise, self.body)
+    /// Takes out the body, which the caller drops while attached.
+    pub(crate) fn take_body(&mut self) -> Option<Py<PyBytes>> {
+        self.body.take()
+    }
+
+    /// Sends the answer. Never blocks, so the worker may be attached, but need not.
+    pub(crate) fn send(self, head: &[u8], body: &[u8]) {
+        // A client that has left is counted in the core; there is nothing that a handler could do about it.
+        let _ = self.responder.send(&self.request, self.promise, head, body);
     }
 }
 

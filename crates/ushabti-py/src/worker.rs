@@ -5,14 +5,11 @@
 //! are ready it stays attached for a turn, and writes short answers so: a write never blocks.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::time::Instant;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 use ushabti_core::queue::{Growing, Queue, Seat, Taken};
-use ushabti_core::reply::{Promise, Responder};
-use ushabti_core::request::{Job, Request as CoreRequest};
+use ushabti_core::request::Job;
 use ushabti_core::{Shared, fork};
 
 use crate::application::Application;
@@ -41,38 +38,23 @@ pub(crate) fn in_forked_child() {
     fork::in_child();
 }
 
-/// An answer that is ready to be sent, and what of it the core reads while the worker is detached.
-struct Sending {
-    responder: Responder,
-    promise: Promise,
-    body: Option<Py<PyBytes>>,
-    request: Arc<CoreRequest>,
-}
-
-impl Sending {
-    /// Sends the answer. Never blocks, so the worker may be attached, but need not.
-    fn send(self, head: &[u8], body: &[u8]) {
-        // A client that has left is counted in the core; there is nothing that a handler could do about it.
-        let _ = self.responder.send(&self.request, self.promise, head, body);
-    }
-}
-
 /// Runs jobs until the server stops or needs this worker no more.
 pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>) {
     let queue = &shared.queue;
     let seat = queue.enter();
     let unwinding = Unwinding(queue, &seat);
     let mut buffer = Vec::with_capacity(1024);
-    let mut sending: Option<Sending> = None;
+    let mut outgoing: Option<Outgoing> = None;
     let mut turn = Turn::new();
     loop {
-        let body = sending.as_ref().and_then(|sending| sending.body.as_ref().map(|body| body.clone_ref(py)));
+        // Taken out, so that it is dropped attached.
+        let body = outgoing.as_mut().and_then(Outgoing::take_body);
         let body = body.as_ref().map_or(&[][..], |body| body.as_bytes(py));
         let mut job = None;
         // A large body is copied for so long that others should have the interpreter meanwhile.
         if body.is_empty() && turn.goes_on(queue) {
-            if let Some(sending) = sending.take() {
-                sending.send(&buffer, body);
+            if let Some(outgoing) = outgoing.take() {
+                outgoing.send(&buffer, body);
             }
             job = turn.next(queue);
         }
@@ -81,10 +63,10 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>
         } else {
             turn.end(queue, &seat);
             let head = &buffer;
-            let leaving = sending.take();
+            let leaving = outgoing.take();
             let (taken, since) = py.detach(|| {
-                if let Some(sending) = leaving {
-                    sending.send(head, body);
+                if let Some(outgoing) = leaving {
+                    outgoing.send(head, body);
                 }
                 (queue.take(&seat), Instant::now())
             });
@@ -92,7 +74,7 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>
                 std::mem::forget(unwinding);
                 return;
             };
-            seat.begin_turn();
+            seat.note_usage();
             if turn.begin(since, queue) {
                 gil::waited(py, shared);
             }
@@ -103,7 +85,6 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>
             buffer = Vec::with_capacity(1024);
         }
         let Job { request, responder } = job;
-        let core = Arc::clone(&request);
         let request = match Bound::new(py, Request::new(request, responder, application.clone_ref(py))) {
             Ok(request) => request,
             Err(error) => {
@@ -112,14 +93,11 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>
                 continue;
             }
         };
-        sending = handle(shared, application.get(), &request, &mut buffer).map(|outgoing| {
-            let (responder, promise, body) = outgoing.parts();
-            Sending { responder, promise, body, request: core }
-        });
+        outgoing = handle(shared, application.get(), &request, &mut buffer);
         if shared.is_forked() {
             // The handler has forked, and this is the child. The parent answers; this thread ends, and being the
             // only one of the process, ends that.
-            std::mem::forget(sending.take());
+            std::mem::forget(outgoing.take());
             std::mem::forget(unwinding);
             return;
         }

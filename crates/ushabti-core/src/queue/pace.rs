@@ -124,11 +124,11 @@ impl<J> Queue<J> {
     }
 
     /// The same as [`running`](Self::running) for a worker whose turn was long in coming: nobody is woken before
-    /// [`end_turn`](Self::end_turn), which it must call before it waits for anything. Worker.
+    /// [`end_turn`](Self::end_turn), which it must call before it waits for anything. Worker, where workers take turns.
     pub fn running_in_turn(&self, seat: &Seat, now: Instant) {
-        if self.parallel || !self.watched.load(Ordering::Relaxed) {
+        if !self.watched.load(Ordering::Relaxed) {
             // The next push will see to the watch, and turns like this one are run the better way from then on.
-            self.turns_wanted.store(!self.parallel, Ordering::Relaxed);
+            self.turns_wanted.store(true, Ordering::Relaxed);
             return self.running(seat, now);
         }
         self.heat(seat);

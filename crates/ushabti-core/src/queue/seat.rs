@@ -18,7 +18,7 @@ pub struct Seat {
     /// Its worker is the searcher. Set and read by that worker alone.
     pub(super) searching: AtomicBool,
     /// What the system had counted for the thread when its turn began. Its worker's alone.
-    turn: Mutex<ThreadUsage>,
+    usage: Mutex<ThreadUsage>,
 }
 
 impl Seat {
@@ -29,19 +29,19 @@ impl Seat {
             thread: std::thread::current(),
             woken: AtomicBool::new(false),
             searching: AtomicBool::new(false),
-            turn: Mutex::new(ThreadUsage::now()),
+            usage: Mutex::new(ThreadUsage::now()),
         }
     }
 
     /// Says that the worker has woken, or come to run, before the jobs that it takes from here on. Worker.
-    pub fn begin_turn(&self) {
-        *self.turn.lock() = ThreadUsage::now();
+    pub fn note_usage(&self) {
+        *self.usage.lock() = ThreadUsage::now();
     }
 
     /// Whether the worker has computed for long or waited for something since its turn began. If not, it has only been
     /// kept from running, by others who have the cores, and what took long was no fault of the handler.
     pub(super) fn was_at_work(&self) -> bool {
-        let (before, now) = (*self.turn.lock(), ThreadUsage::now());
+        let (before, now) = (*self.usage.lock(), ThreadUsage::now());
         now.waits != before.waits || now.computed.saturating_sub(before.computed) > COMPUTED
     }
 

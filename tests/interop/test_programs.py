@@ -76,29 +76,14 @@ def test_curl_uploads_in_chunks(running: Running):
 
 
 def test_curl_waits_for_the_continue(running: Running):
-    answer = curl(
-        "--include",
-        "--expect100-timeout",
-        "15",
-        "--header",
-        "Expect: 100-continue",
-        "--data",
-        "abc",
-        f"{running.url}/echo",
-    )
+    def ask(path: str) -> str:
+        options = ("--include", "--expect100-timeout", "15", "--header", "Expect: 100-continue", "--data", "abc")
+        return curl(*options, running.url + path)
+
+    answer = ask("/echo")
     assert answer.startswith("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n") and answer.endswith("\r\n\r\nabc")
     # And is told at once where the body is not wanted.
-    answer = curl(
-        "--include",
-        "--expect100-timeout",
-        "15",
-        "--header",
-        "Expect: 100-continue",
-        "--data",
-        "abc",
-        f"{running.url}/none",
-    )
-    assert answer.startswith("HTTP/1.1 404 Not Found\r\n")
+    assert ask("/none").startswith("HTTP/1.1 404 Not Found\r\n")
 
 
 def test_curl_over_a_unix_socket(serve, tmp_path: Path):

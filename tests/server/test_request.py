@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.server.waiting import eventually
+from tests.support import Running
 from ushabti._core import MultiDict
 from ushabti.errors import AlreadyResponded
 from ushabti.routing import Router
@@ -387,14 +388,8 @@ def test_request_is_of_use_to_another_thread_after_the_handler(serve):
     ]
 
 
-def test_request_is_freed_when_nobody_has_it(serve):
-    references: list[weakref.ref] = []
-
-    def handler(request):
-        references.append(weakref.ref(request))
-        return "ok"
-
-    running = serve(handler)
+def await_freed(running: Running, references: list[weakref.ref]) -> None:
+    """Asks twice, the second time to take the worker's last request from it, and waits for the first to be freed."""
     running.get("/")
     running.get("/")
 
@@ -402,7 +397,17 @@ def test_request_is_freed_when_nobody_has_it(serve):
         gc.collect()
         return references[0]() is None
 
-    eventually(is_freed)
+    eventually(is_freed, 2)
+
+
+def test_request_is_freed_when_nobody_has_it(serve):
+    references: list[weakref.ref] = []
+
+    def handler(request):
+        references.append(weakref.ref(request))
+        return "ok"
+
+    await_freed(serve(handler), references)
 
 
 @pytest.mark.parametrize("through", ["state", "headers in state"])
@@ -415,15 +420,7 @@ def test_request_that_refers_to_itself_is_freed(serve, through: str):
         references.append(weakref.ref(request))
         return "ok"
 
-    running = serve(handler)
-    running.get("/")
-    running.get("/")
-
-    def is_freed() -> bool:
-        gc.collect()
-        return references[0]() is None
-
-    eventually(is_freed, 2)
+    await_freed(serve(handler), references)
 
 
 @pytest.mark.parametrize("leave", ["close", "reset", "finish"])

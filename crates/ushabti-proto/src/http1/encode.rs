@@ -91,7 +91,8 @@ pub fn body_forbidden(status: u16) -> bool {
 /// # Errors
 ///
 /// [`EncodeError`], `out` being as before: a status outside of 200 to 599, content where the status allows none, a
-/// malformed name or value, or a field that is not the handler's to set (Transfer-Encoding, Trailer, Upgrade).
+/// malformed name or value, or a field that is not the handler's to set: Transfer-Encoding, Trailer, and Upgrade but in
+/// 426 (Upgrade Required), which must have it (RFC 9110 section 15.5.22).
 ///
 /// ```
 /// use ushabti_proto::http1::encode::{BodyLength, ConnectionField, encode_head, http_date};
@@ -144,10 +145,12 @@ fn write_final_head<'a>(
     let mut has_date = false;
     let mut has_server = false;
     let mut has_content_length = false;
+    let mut has_upgrade = false;
     for (name, value) in fields {
         check_field(name, value)?;
         match FieldRole::of(name) {
             FieldRole::Plain => {}
+            FieldRole::Upgrade if status == 426 => has_upgrade = true,
             FieldRole::Date => has_date = true,
             FieldRole::Server => has_server = true,
             FieldRole::Connection => continue,
@@ -172,11 +175,15 @@ fn write_final_head<'a>(
         }
         BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
     }
-    match connection {
-        ConnectionField::Omit => {}
-        ConnectionField::Close => out.extend_from_slice(b"Connection: close\r\n"),
-        ConnectionField::KeepAlive => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-    }
+    // Whoever sends Upgrade names it in Connection (RFC 9110 section 7.8).
+    out.extend_from_slice(match (connection, has_upgrade) {
+        (ConnectionField::Omit, false) => b"",
+        (ConnectionField::Omit, true) => b"Connection: upgrade\r\n",
+        (ConnectionField::Close, false) => b"Connection: close\r\n",
+        (ConnectionField::Close, true) => b"Connection: close, upgrade\r\n",
+        (ConnectionField::KeepAlive, false) => b"Connection: keep-alive\r\n",
+        (ConnectionField::KeepAlive, true) => b"Connection: keep-alive, upgrade\r\n",
+    });
     if let Some(server) = server.filter(|_| !has_server) {
         check_field(b"Server", server)?;
         write_field(out, b"Server", server);

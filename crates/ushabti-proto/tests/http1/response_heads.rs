@@ -161,6 +161,23 @@ fn only_101_says_which_protocol_comes_next() {
     assert_eq!(ok(fields, BodyLength::None), Err(EncodeError::Framing("Upgrade".to_owned())));
 }
 
+/// RFC 9110 sections 7.8 and 15.5.22.
+#[test]
+fn a_426_names_the_protocol_and_the_connection_field_names_that() {
+    let fields: Fields = &[("Upgrade", "websocket"), ("connection", "close")];
+    for (connection, line) in [
+        (ConnectionField::Omit, "upgrade"),
+        (ConnectionField::Close, "close, upgrade"),
+        (ConnectionField::KeepAlive, "keep-alive, upgrade"),
+    ] {
+        let head = encoded(426, fields, BodyLength::Known(0), connection, None);
+        let expected = format!(
+            "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nContent-Length: 0\r\nConnection: {line}\r\n{DATE}\r\n"
+        );
+        assert_eq!(head, Ok(expected));
+    }
+}
+
 #[test]
 fn fields_of_framing_are_the_servers_own() {
     for name in ["Transfer-Encoding", "transfer-encoding", "TRANSFER-ENCODING", "Trailer", "tRAILER", "Upgrade"] {

@@ -2,7 +2,7 @@
 
 import time
 
-from ushabti import Request, Router
+from ushabti import Message, Request, Router, WebSocket
 
 router = Router()
 
@@ -33,6 +33,30 @@ def hog(request: Request) -> str:
     """A handler that computes for ``HOG_S`` and does not give the interpreter's lock away by itself."""
     spin(turns_of_a_hog)
     return "done"
+
+
+@router.websocket("/ws")
+class Socket:
+    """Sends back what it gets; with ``?topic=NAME``, sends it to all subscribers of that topic instead."""
+
+    def on_upgrade(self, request: Request) -> None:
+        self.topic = request.query.get("topic")
+
+    def on_open(self, ws: WebSocket) -> None:
+        if self.topic:
+            ws.subscribe(self.topic)
+
+    def on_message(self, ws: WebSocket, message: Message) -> None:
+        if self.topic:
+            router.hub.publish(self.topic, message)
+        else:
+            ws.send(message)
+
+
+@router.websocket("/publish")
+class Publisher:
+    def on_message(self, _ws: WebSocket, message: Message) -> None:
+        router.hub.publish("bench", message)
 
 
 def spin(turns: int) -> int:

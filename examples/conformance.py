@@ -1,8 +1,10 @@
 """What the conformance suite asks of a server: ``ushabti examples.conformance:router``, then ``make conformance``."""
 
-from ushabti import Request, Response, Router
+from ushabti import Message, Request, Response, Router, WebSocket
 
 router = Router()
+
+# Autobahn sends messages of 16 MiB: serve with `--max-message 16MiB`.
 
 BIG = b"x" * (16 * 1024 * 1024)
 
@@ -27,6 +29,13 @@ def header(request: Request) -> bytes:
 @router.get("/status/{code:int}")
 def status(request: Request, code: int) -> Response:
     return Response(status=code)
+
+
+@router.websocket("/ws")
+class Echo:
+    def on_message(self, ws: WebSocket, message: Message) -> None:
+        # A client may send more than it reads at a time.
+        ws.send(message, wait=30)
 
 
 @router.get("/big")

@@ -9,8 +9,6 @@ import sys
 from tools.steps import ROOT
 
 JUDGE = ROOT.parent / "shared" / "conformance" / "http1"
-# What the server does not speak yet.
-SKIPPED = ("upgrade", "ws")
 
 
 def main() -> int:
@@ -21,9 +19,8 @@ def main() -> int:
     from examples.conformance import router
     from ushabti import Server
 
-    skips = [argument for group in SKIPPED for argument in ("--skip", group)]
     with Server(router).start(port=0) as address:
-        return subprocess.call([sys.executable, str(JUDGE), "--url", address.url, *skips, *sys.argv[1:]])
+        return subprocess.call([sys.executable, str(JUDGE), "--url", address.url, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

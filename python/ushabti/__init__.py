@@ -1,8 +1,8 @@
-"""A multithreaded HTTP server for blocking Python."""
+"""A multithreaded HTTP and WebSocket server for blocking Python."""
 
 from typing import TYPE_CHECKING
 
-from ushabti._core import MultiDict, Request
+from ushabti._core import Hub, Message, MultiDict, Request, WebSocket
 from ushabti.errors import (
     AlreadyResponded,
     BindError,
@@ -13,21 +13,27 @@ from ushabti.errors import (
     RouteConflict,
     ServerStateError,
     UshabtiError,
+    WebSocketError,
 )
 from ushabti.responses import Headers, Response
 from ushabti.routing import Router
 from ushabti.server import Address, Server
+from ushabti.websocket import Accept, Event
 from ushabti.workers import PerThread, current
 
 __all__ = [
+    "Accept",
     "Address",
     "AlreadyResponded",
     "BindError",
     "ConfigError",
     "DeadlineExceeded",
     "Disconnected",
+    "Event",
     "HTTPError",
     "Headers",
+    "Hub",
+    "Message",
     "MultiDict",
     "PerThread",
     "Request",
@@ -37,6 +43,8 @@ __all__ = [
     "Server",
     "ServerStateError",
     "UshabtiError",
+    "WebSocket",
+    "WebSocketError",
     "__version__",
     "current",
 ]

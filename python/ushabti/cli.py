@@ -33,7 +33,7 @@ logger = logging.getLogger("ushabti")
 
 _COMMANDS = ("routes", "check")
 _WIDTH_MAX = 99
-_GROUPS = ("Where to listen", "Workers", "Limits", "Time limits", "Answers and log", "Other")
+_GROUPS = ("Where to listen", "Workers", "Limits", "Time limits", "WebSockets", "Answers and log", "Other")
 
 _USAGE = """\
 ushabti MODULE:ATTRIBUTE [options]           serve an application
@@ -225,10 +225,7 @@ class _Launch:
         print(f"ushabti {ushabti.__version__}: listening on {where} (workers {workers}, pid {os.getpid()})", flush=True)
 
     def _routes(self, router: Router) -> int:
-        rows = [
-            ("any" if methods is None else " ".join(methods), pattern, describe(handler))
-            for methods, pattern, handler in _listing(router)
-        ]
+        rows = [(methods, pattern, describe(handler)) for methods, pattern, handler in _listing(router)]
         _print_table([("METHODS", "PATTERN", "HANDLER"), *rows])
         return 0
 
@@ -250,11 +247,15 @@ class _Launch:
         return 0
 
 
-def _listing(router: Router) -> list[tuple[tuple[str, ...] | None, str, Callable[..., object]]]:
-    """Methods, whole pattern and handler of every route, those of mounted routers included."""
+def _listing(router: Router) -> list[tuple[str, str, Callable[..., object]]]:
+    """Methods as text, whole pattern and handler of every route, those of mounted routers included."""
     outermost = Scope.outermost(router._errors, router._middleware, router.freeze().as_response)
     return [
-        (route.methods, route.pattern.under(scope.prefix).text, route.handler)
+        (
+            "websocket" if route.socket else "any" if route.methods is None else " ".join(route.methods),
+            route.pattern.under(scope.prefix).text,
+            route.handler,
+        )
         for place, scope in router._places(outermost)
         for route in place._routes
     ]

@@ -14,6 +14,8 @@ from ushabti.values import (
     ADDRESSES,
     CONNECTIONS,
     FIELD,
+    FLAG,
+    ORIGINS,
     PATH,
     TEXT,
     WORKERS,
@@ -152,6 +154,87 @@ class Options(TypedDict, total=False):
             "Limits",
             "Length of the system's queue of connections not yet accepted",
             "what Linux itself allows by default (net.core.somaxconn); a burst is queued instead of dropped",
+        ),
+    ]
+    max_message: Annotated[
+        int | str,
+        Option(
+            size(1, 2**31),
+            "1 MiB",
+            "WebSockets",
+            "Largest message, its fragments together and inflated; beyond it close code 1009",
+            "messages are held in memory until a worker takes them",
+        ),
+    ]
+    websocket_ping: Annotated[
+        float | str,
+        Option(
+            _PATIENCE,
+            20,
+            "WebSockets",
+            "A client that is silent for so long is pinged",
+            "proxies cut connections that are silent for a minute, some for half of one",
+        ),
+    ]
+    websocket_idle: Annotated[
+        float | str,
+        Option(
+            _PATIENCE,
+            60,
+            "WebSockets",
+            "A client of which no byte comes for so long is closed",
+            "three pings: a phone may sleep through one, and any byte is a sign of life",
+        ),
+    ]
+    websocket_outbox: Annotated[
+        int | str,
+        Option(
+            size(1024, 2**31),
+            "1 MiB",
+            "WebSockets",
+            "Bytes that may wait for one client, beside one message",
+            "enough for seconds of a busy feed, and a thousand clients that stand still take 1 GiB at most",
+        ),
+    ]
+    websocket_overflow: Annotated[
+        Literal["close", "drop", "wait"],
+        Option(
+            choice("close", "drop", "wait"),
+            "close",
+            "WebSockets",
+            "Where more would wait: close with 1013, drop the message, or let the sender wait (write_timeout)",
+            "a client that cannot keep up comes back and starts anew; a gap it would not notice, and waiting would let "
+            "one slow reader hold up a sender",
+        ),
+    ]
+    websocket_compress: Annotated[
+        bool | str,
+        Option(
+            FLAG,
+            "off",
+            "WebSockets",
+            "Compress messages with clients that can (permessage-deflate)",
+            "it costs far more time than the message itself, and small messages gain little",
+        ),
+    ]
+    websocket_origins: Annotated[
+        str | list[str] | tuple[str, ...],
+        Option(
+            ORIGINS,
+            "same",
+            "WebSockets",
+            "Origins whose pages may connect: same (that of the Host), any, or a list",
+            "browsers send cookies along whatever page asks, and let it read what comes",
+        ),
+    ]
+    websocket_threads: Annotated[
+        int,
+        Option(
+            count(1, 10_000),
+            64,
+            "WebSockets",
+            "Sockets with a blocking handler at once; one more is answered 503",
+            "each has a thread of its own, for as long as it is open",
         ),
     ]
     header_timeout: Annotated[
@@ -321,6 +404,14 @@ class Settings:
     max_fields: int
     max_body: int
     backlog: int
+    max_message: int
+    websocket_ping: float
+    websocket_idle: float
+    websocket_outbox: int
+    websocket_overflow: Literal["close", "drop", "wait"]
+    websocket_compress: bool
+    websocket_origins: tuple[str, ...]
+    websocket_threads: int
     header_timeout: float
     body_timeout: float
     keep_alive: float
@@ -352,6 +443,11 @@ class Settings:
         if values["access_log_file"] and "access_log" not in options:
             name = labels.get("access_log_file", "access_log_file")
             raise refusal(name, values["access_log_file"], "set access_log to text or json along with it")
+        if values["websocket_idle"] <= values["websocket_ping"]:
+            name, other = (labels.get(one, one) for one in ("websocket_idle", "websocket_ping"))
+            raise refusal(
+                name, options.get("websocket_idle", OPTIONS["websocket_idle"].default), f"must be longer than {other}"
+            )
         workers_min, workers_max = values.pop("workers")
         return cls(
             workers_min=workers_min, workers_max=workers_max, connections_max=values.pop("max_connections"), **values

@@ -17,6 +17,7 @@ __all__ = [
     "RouteConflict",
     "ServerStateError",
     "UshabtiError",
+    "WebSocketError",
 ]
 
 
@@ -54,6 +55,24 @@ class Disconnected(UshabtiError, ConnectionError):
 
 class DeadlineExceeded(UshabtiError, TimeoutError):
     """The time that the route grants to a request is used up."""
+
+
+class WebSocketError(UshabtiError):
+    """Why a WebSocket has failed, as its ``on_error`` is told.
+
+    Attributes:
+        code: The close code (RFC 6455 section 7.4.1): 1002 the client broke the protocol, 1006 it took no byte for too
+            long, 1007 it sent text that is no UTF-8, 1008 it was silent for too long, 1009 its message was too big.
+        reason: One sentence.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}"
 
 
 class HTTPError(UshabtiError):

@@ -3,7 +3,7 @@
 import logging
 
 from ushabti import _core
-from ushabti.errors import HTTPError
+from ushabti.errors import Disconnected, HTTPError
 from ushabti.responses import Response, from_error
 from ushabti.routing import Frozen
 
@@ -28,7 +28,9 @@ class Faults:
                 logger.exception("the error handler of %s %s failed", request.method, request.path)
         if isinstance(problem, HTTPError):
             return from_error(problem)
-        if isinstance(problem, SystemExit | KeyboardInterrupt):
+        if isinstance(problem, Disconnected):
+            logger.info("%s %s: %s", request.method, request.path, problem)
+        elif isinstance(problem, SystemExit | KeyboardInterrupt):
             logger.error(
                 "%s %s: the handler raised %r, which ends no server; call server.stop() from another thread",
                 request.method,

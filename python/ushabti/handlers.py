@@ -80,7 +80,14 @@ def check_arguments(function: Callable[..., object], what: str, arguments: tuple
         ) from None
 
 
-def check_handler(handler: Callable[..., object], pattern: str, names: Iterable[str], *, is_whole: bool = True) -> None:
+def check_handler(
+    handler: Callable[..., object],
+    pattern: str,
+    names: Iterable[str],
+    *,
+    is_whole: bool = True,
+    first: str = "the request",
+) -> None:
     """Refuses a handler that could not be called with a request and the parameters of its pattern.
 
     Args:
@@ -88,6 +95,7 @@ def check_handler(handler: Callable[..., object], pattern: str, names: Iterable[
         pattern: The pattern's text, for messages.
         names: The pattern's parameters, which become keyword arguments.
         is_whole: Whether these are all. Those of the prefix of a mounted router are not known before that is mounted.
+        first: What it is called with before them.
 
     Raises:
         ConfigError: It could not.
@@ -102,13 +110,13 @@ def check_handler(handler: Callable[..., object], pattern: str, names: Iterable[
     positional = [one for one in parameters if one.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
     takes_any_name = any(one.kind is Parameter.VAR_KEYWORD for one in parameters)
     if not positional and not any(one.kind is Parameter.VAR_POSITIONAL for one in parameters):
-        raise ConfigError(f"{who} takes no positional argument: the first one is the request")
-    first = positional[0] if positional else None
+        raise ConfigError(f"{who} takes no positional argument: the first one is {first}")
+    leading = positional[0] if positional else None
     names = tuple(names)
     for name in names:
-        if first and first.kind is Parameter.POSITIONAL_OR_KEYWORD and first.name == name:
-            raise ConfigError(f"{who}: its first argument {name!r} is the request, so rename the parameter {{{name}}}")
-    others = [one for one in parameters if one is not first]
+        if leading and leading.kind is Parameter.POSITIONAL_OR_KEYWORD and leading.name == name:
+            raise ConfigError(f"{who}: its first argument {name!r} is {first}, so rename the parameter {{{name}}}")
+    others = [one for one in parameters if one is not leading]
     by_name = {one.name for one in others if one.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)}
     for name in names:
         if name not in by_name and not takes_any_name:

@@ -10,9 +10,10 @@ from typing import Any, TypedDict
 from ushabti import _core
 from ushabti.endpoints import Endpoint
 from ushabti.errors import ConfigError, RouteConflict
-from ushabti.handlers import describe
+from ushabti.handlers import check_handler, describe
 from ushabti.patterns import Part, Pattern
 from ushabti.values import parse_size, unknown_name
+from ushabti.websocket import SocketHandler
 
 __all__ = [
     "Route",
@@ -26,8 +27,9 @@ __all__ = [
     "table_of",
 ]
 
-# Number, methods, parts, the longest body, whether it is logged: what the native route table takes.
-RouteEntry = tuple[int, tuple[str, ...] | None, tuple[Part, ...], int | None, bool]
+# Number, methods, parts, the longest body, whether it is logged, whether it is a WebSocket: what the native route table
+# takes.
+RouteEntry = tuple[int, tuple[str, ...] | None, tuple[Part, ...], int | None, bool, bool]
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -59,6 +61,7 @@ class Route:
         name: For :meth:`Router.url_for`.
         max_body: The longest body, in bytes; ``None`` for the server's limit.
         access_log: Whether its requests get a line in the access log.
+        socket: What handles its WebSockets, if it is one; ``handler`` is that's endpoint then.
     """
 
     pattern: Pattern
@@ -67,12 +70,20 @@ class Route:
     name: str | None = None
     max_body: int | None = None
     access_log: bool = True
+    socket: SocketHandler | None = None
+
+    def check(self, pattern: Pattern, *, is_whole: bool = True) -> None:
+        """Refuses a handler that cannot take the parameters of this pattern: see ``check_handler``."""
+        if self.socket is None:
+            check_handler(self.handler, pattern.text, pattern.names, is_whole=is_whole)
+        else:
+            self.socket.check(pattern.text, pattern.names, is_whole=is_whole)
 
 
 @cache
 def table_of(parts: tuple[Part, ...]) -> _core.RouteTable:
     """A table with this one pattern."""
-    return _core.RouteTable([(0, None, parts, None, True)])
+    return _core.RouteTable([(0, None, parts, None, True, False)])
 
 
 def check_expressions(pattern: Pattern) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 from ushabti import _core
 from ushabti.endpoints import Endpoint, ErrorTable, Failures, Middleware, Scope, automatic
 from ushabti.errors import ConfigError, ServerStateError
-from ushabti.handlers import check_arguments, check_callable, check_handler, describe
+from ushabti.handlers import check_arguments, check_callable, describe
 from ushabti.patterns import Pattern
 from ushabti.responses import Dumps, Response, converter, json_text
 from ushabti.routes import (
@@ -28,6 +28,7 @@ from ushabti.routes import (
     checked_options,
     table_of,
 )
+from ushabti.websocket import SocketHandler
 
 __all__ = ["Decorator", "Frozen", "Router"]
 
@@ -54,6 +55,8 @@ class Frozen:
         failures: The error handlers.
         as_response: Makes a response of any value that a handler may return.
         loads: Decodes the JSON of requests.
+        dumps: Encodes values as JSON.
+        hub: The topics of the WebSockets.
         on_start: Called with the server before it answers anything.
         on_stop: Called with the server after the last answer.
         on_thread_start: Called by each worker before its first request.
@@ -67,6 +70,8 @@ class Frozen:
     failures: Failures
     as_response: Callable[[object], Response]
     loads: Callable[[bytes], Any]
+    dumps: Dumps
+    hub: _core.Hub
     on_start: tuple[Callable[[Any], object], ...]
     on_stop: tuple[Callable[[Any], object], ...]
     on_thread_start: tuple[Callable[[], object], ...]
@@ -93,11 +98,19 @@ class Router:
     Args:
         dumps: Encodes values as JSON, as text or bytes, in place of the standard library; for the whole server.
         loads: Decodes the JSON of requests, from bytes; for the whole server.
+        hub: The topics of the WebSockets; for the whole server. ``None``: one is made.
     """
 
-    def __init__(self, *, dumps: Dumps | None = None, loads: Callable[[bytes], Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        dumps: Dumps | None = None,
+        loads: Callable[[bytes], Any] | None = None,
+        hub: _core.Hub | None = None,
+    ) -> None:
         self._dumps = dumps
         self._loads = loads
+        self._hub = hub
         self._routes: list[Route] = []
         self._mounts: list[tuple[Pattern, Router]] = []
         self._middleware: list[Middleware] = []
@@ -121,6 +134,20 @@ class Router:
         router = cls()
         router.route("/**", handler)
         return router
+
+    @property
+    def hub(self) -> _core.Hub:
+        """The topics of the WebSockets, those of the whole server. Made when it is asked for."""
+        if self._hub is None:
+            self._refuse_if_frozen()
+            self._hub = _core.Hub()
+        return self._hub
+
+    def join_hub(self, hub: _core.Hub) -> None:
+        """Gives the router its hub, for the server. Raises ``ConfigError`` if it has another."""
+        if self._hub not in (None, hub):
+            raise ConfigError("the router has a hub of its own: give the server that, or none")
+        self._hub = hub
 
     @overload
     def route(
@@ -160,17 +187,61 @@ class Router:
     def _register(
         self, methods: Sequence[str] | None, path: str, handler: Endpoint | None, options: RouteOptions
     ) -> object:
+        make = self._maker(path, methods, options)
+
+        def register(handler: F) -> F:
+            self._add(make(handler=handler))
+            return handler
+
+        return register if handler is None else register(handler)
+
+    def _maker(self, path: str, methods: Sequence[str] | None, options: RouteOptions) -> Callable[..., Route]:
         self._refuse_if_frozen()
         if callable(path):
             raise ConfigError("a route takes its path first: @router.get('/'), not @router.get")
         pattern = Pattern.parse(path)
         check_expressions(pattern)
-        make = partial(Route, pattern, checked_methods(methods), **checked_options(options))
+        return partial(Route, pattern, checked_methods(methods), **checked_options(options))
+
+    def _add(self, route: Route) -> None:
+        self._refuse_if_frozen()
+        route.check(route.pattern, is_whole=False)
+        self._routes.append(route)
+
+    @overload
+    def websocket(self, path: str, *, blocking: bool = False, **options: Unpack[RouteOptions]) -> Decorator: ...
+    @overload
+    def websocket(self, path: str, handler: F, *, blocking: bool = False, **options: Unpack[RouteOptions]) -> F: ...
+    def websocket(
+        self,
+        path: str,
+        handler: Callable[..., Any] | None = None,
+        *,
+        blocking: bool = False,
+        **options: Unpack[RouteOptions],
+    ) -> object:
+        """Registers a handler for WebSockets at a path; a decorator if no handler is given.
+
+        Args:
+            path: The pattern, as for :meth:`route`.
+            handler: A class of which one object is made for each connection, with some of these methods, which workers
+                call one at a time and in order: ``on_upgrade(request, **path_parameters)``, which accepts by ``None``
+                or :class:`Accept` and refuses by anything that a handler may return or raise; ``on_open(ws)``;
+                ``on_message(ws, message)``; ``on_error(ws, problem)``; ``on_close(ws, code, reason)``, or with a
+                fourth argument, whether it was clean. Or a function of ``(ws, event, message)``.
+            blocking: The handler is a function of ``(ws, **path_parameters)`` that takes the messages itself, ``for
+                message in ws``, and has a thread of its own for that; at most ``websocket_threads`` of them.
+            options: See :class:`RouteOptions`.
+
+        Raises:
+            ConfigError: The pattern, an option or the handler cannot work.
+            ServerStateError: The router is in use.
+        """
+        make = self._maker(path, ("GET",), options)
 
         def register(handler: F) -> F:
-            self._refuse_if_frozen()
-            check_handler(handler, pattern.text, pattern.names, is_whole=False)
-            self._routes.append(make(handler=handler))
+            socket = SocketHandler(handler, blocking, path)
+            self._add(make(handler=socket.endpoint, socket=socket))
             return handler
 
         return register if handler is None else register(handler)
@@ -380,18 +451,18 @@ class Router:
     def _compile(self) -> Frozen:
         as_response = converter(self._dumps or json_text)
         places = list(self._places(Scope.outermost(self._errors, self._middleware, as_response)))
-        self._check_codecs(places)
+        self._check_shared(places)
         placed = [
             (route, route.pattern.under(scope.prefix), scope) for router, scope in places for route in router._routes
         ]
         for route, pattern, _ in placed:
             if not pattern.parts:
                 raise ConfigError(f"{describe(route.handler)}: the path '' is for mounted routers; write '/'")
-            check_handler(route.handler, pattern.text, pattern.names)
+            route.check(pattern)
         check_conflicts([(route, pattern) for route, pattern, _ in placed])
         check_names([route for route, _, _ in placed])
         routes: list[RouteEntry] = [
-            (number, route.methods, pattern.parts, route.max_body, route.access_log)
+            (number, route.methods, pattern.parts, route.max_body, route.access_log, route.socket is not None)
             for number, (route, pattern, _) in enumerate(placed)
         ]
         _core.RouteTable(routes)  # Finds what only the native table knows of: too many methods, for example.
@@ -405,16 +476,24 @@ class Router:
             failures=scopes[0].failures,
             as_response=as_response,
             loads=self._loads or json_loads,
+            dumps=self._dumps or json_text,
+            hub=self.hub,
             on_start=tuple(hook for router in routers for hook in router._on_start),
             on_stop=tuple(hook for router in reversed(routers) for hook in reversed(router._on_stop)),
             on_thread_start=tuple(hook for router in routers for hook in router._on_thread_start),
             on_thread_stop=tuple(hook for router in reversed(routers) for hook in reversed(router._on_thread_stop)),
         )
 
-    def _check_codecs(self, places: "list[tuple[Router, Scope]]") -> None:
+    def _check_shared(self, places: "list[tuple[Router, Scope]]") -> None:
         for router, scope in places[1:]:
             if router._dumps not in (None, self._dumps) or router._loads not in (None, self._loads):
                 raise ConfigError(
                     f"the router mounted at {scope.prefix.text or '/'!r} has dumps or loads of its own: "
                     "give them to the router that the server gets"
+                )
+        self._hub = next((router._hub for router, _ in places if router._hub is not None), None) or _core.Hub()
+        for router, scope in places:
+            if router._hub not in (None, self._hub):
+                raise ConfigError(
+                    f"the router at {scope.prefix.text or '/'!r} has a hub of its own: give all the same one"
                 )

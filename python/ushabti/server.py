@@ -23,6 +23,8 @@ from ushabti.handlers import returned_nothing
 from ushabti.logs import AccessWriter, LogThread, set_up
 from ushabti.responses import BYTES_TYPE, TEXT_TYPE, Response
 from ushabti.routing import Router
+from ushabti.socket_threads import SocketThreads
+from ushabti.websocket import Binder, Event, socket_failed
 from ushabti.workers import WorkerPool
 
 __all__ = ["Address", "Server"]
@@ -56,6 +58,8 @@ class Server:
 
     Args:
         app: What answers the requests.
+        websocket_handler: What handles the WebSockets of ``request.upgrade()``: a function of ``(ws, event, message)``.
+        hub: The topics of the WebSockets. ``None``: those of the router.
         options: See :class:`ushabti.config.Options`. The environment is not read; that is for the command line.
 
     Attributes:
@@ -67,10 +71,19 @@ class Server:
         ConfigError: An option or the application cannot work. Nothing has been opened then.
     """
 
-    def __init__(self, app: Router | Callable[..., object], **options: Unpack[Options]) -> None:
+    def __init__(
+        self,
+        app: Router | Callable[..., object],
+        *,
+        websocket_handler: object = None,
+        hub: _core.Hub | None = None,
+        **options: Unpack[Options],
+    ) -> None:
         self.settings = Settings.from_options(options)
         self.router = app if isinstance(app, Router) else Router.of(app)
         self.stopping = threading.Event()
+        if hub is not None:
+            self.router.join_hub(hub)
         self._frozen = self.router.freeze()
         self._process = os.getpid()
         # Guards the phase and who has brought it about.
@@ -93,7 +106,12 @@ class Server:
         missing = _append(endpoints, self._frozen.not_found)
         mismatched = _append(endpoints, self._frozen.method_not_allowed)
         routes = _core.RouteTable(self._frozen.routes)
-        self._core = _core.Server(self.settings, routes, not_found=missing, method_not_allowed=mismatched)
+        self._core = _core.Server(
+            self.settings, routes, hub=self._frozen.hub, not_found=missing, method_not_allowed=mismatched
+        )
+        self._socket_threads = SocketThreads(
+            self.settings.websocket_threads, self._frozen.on_thread_start, self._frozen.on_thread_stop
+        )
         application = _core.Application(
             endpoints=endpoints,
             routes=routes,
@@ -104,6 +122,10 @@ class Server:
             cut=cut,
             response=Response,
             loads=self._frozen.loads,
+            dumps=self._frozen.dumps,
+            bind=Binder(websocket_handler, self._socket_threads),
+            socket_failed=socket_failed,
+            events=tuple(Event),
             text_type=TEXT_TYPE,
             bytes_type=BYTES_TYPE,
         )
@@ -117,6 +139,11 @@ class Server:
         )
         self._access = AccessWriter.from_settings(self.settings)
         self._log = LogThread(self._core, self._access)
+
+    @property
+    def hub(self) -> _core.Hub:
+        """The topics of its WebSockets."""
+        return self._frozen.hub
 
     @property
     def address(self) -> Address:
@@ -137,7 +164,7 @@ class Server:
             ``connections_open``, ``connections_accepted``; ``accept_pauses`` (for want of descriptors or memory);
             ``requests_dispatched`` (given to workers), ``answers_without_worker``; ``answers``, a dictionary by class
             of status (``"2xx"``), and ``"discarded"`` where the client was gone; ``queue_waiting``, ``workers``,
-            ``workers_idle``.
+            ``workers_idle``; ``websockets_open``, and ``websocket_messages`` received.
         """
         return self._core.stats()
 
@@ -328,7 +355,8 @@ class Server:
         me = threading.get_ident()
         with self._lock:
             is_hook = self._actor == me and self._phase in (_Phase.STARTING, _Phase.STOPPING)
-            if is_hook or self._pool.is_worker(threading.current_thread()):
+            thread = threading.current_thread()
+            if is_hook or self._pool.is_worker(thread) or self._socket_threads.contains(thread):
                 raise ServerStateError(
                     "stop() was called by a handler or a hook of the server, and would wait for that to end: "
                     "call it from a thread of its own, threading.Thread(target=server.stop).start()"
@@ -371,7 +399,7 @@ class Server:
             logger.warning("stopped before all was served: %d connections cut, %d requests never begun", cut, dropped)
         # A handler may go on after its answer; it has the rest of the time.
         least = time.monotonic() + (_LEAVE_S if is_drained else _LEAVE_CUT_S)
-        while threads := self._pool.join(_SLICE_S):
+        while threads := self._join_threads(_SLICE_S):
             if self._until == 0.0 or time.monotonic() >= max(least, self._until):
                 break
         self._left = len(threads)
@@ -384,11 +412,15 @@ class Server:
             except Exception:
                 logger.exception("%r failed while the server stopped", hook)
 
+    def _join_threads(self, timeout: float) -> list[threading.Thread]:
+        until = time.monotonic() + timeout
+        return self._pool.join(timeout) + self._socket_threads.join(max(0.0, until - time.monotonic()))
+
     def _shut(self) -> None:
         """Closes whatever is open, and says that the server has stopped. Does nothing that waits for a handler."""
         self.stopping.set()
         self._core.close()
-        self._pool.join(_LEAVE_CUT_S)
+        self._join_threads(_LEAVE_CUT_S)
         self._core.close_journal()
         if self._log.ident is not None:
             self._log.join(_LEAVE_S)

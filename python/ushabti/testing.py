@@ -9,11 +9,20 @@ A test asks a real server over a real socket, so that what it sees is what a use
             answer = client.get("/users/1", query={"greeting": "Hail"})
             assert answer.status == 200
             assert answer.json()["message"] == "Hail, Ani!"
+
+    def test_echo():
+        with running(router) as client, client.websocket("/echo") as ws:
+            ws.send("Hail!")
+            assert ws.receive() == "Hail!"
 """
 
+import base64
+import hashlib
 import http.client
 import json
+import os
 import select
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,12 +30,14 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 from urllib.parse import urlencode, urlsplit
 
+from ushabti._core import Hub
 from ushabti.config import Options
 from ushabti.responses import Headers
 from ushabti.routing import Router
 from ushabti.server import Server
+from ushabti.testing_socket import ClientSocket, SocketClosed
 
-__all__ = ["Answer", "Client", "running"]
+__all__ = ["Answer", "Client", "ClientSocket", "SocketClosed", "UpgradeRefused", "running"]
 
 Pairs = Mapping[str, object] | Iterable[tuple[str, object]]
 Body = bytes | str | Iterable[bytes]
@@ -35,6 +46,9 @@ _Content = bytes | Iterable[bytes] | None
 # How long a test waits for an answer, and for the server to stop, before it fails.
 _PATIENCE_S = 10.0
 _STOP_S = 5.0
+
+# What is hashed together with the key of a handshake (RFC 6455 section 1.3).
+_KEY_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Answer:
@@ -72,6 +86,18 @@ class Answer:
         return f"<Answer {self.status} {self.reason}: {len(self.body)} bytes>"
 
 
+class UpgradeRefused(Exception):
+    """The server has not opened the WebSocket.
+
+    Attributes:
+        answer: What it has answered instead.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"{answer.status} {answer.reason}: {answer.body[:200].decode(errors='replace').strip()}")
+        self.answer = answer
+
+
 class Client:
     """Asks one server. Any number of threads may use it: each keeps a connection of its own open.
 
@@ -96,9 +122,10 @@ class Client:
         self._prefix = parts.path.rstrip("/")
         self._timeout = timeout
         self._local = threading.local()
-        # Guards the list of all threads' connections; held for a list operation.
+        # Guards the lists of all threads' connections and sockets; held for a list operation.
         self._lock = threading.Lock()
         self._connections: list[http.client.HTTPConnection] = []
+        self._sockets: list[ClientSocket] = []
 
     def request(
         self,
@@ -131,20 +158,13 @@ class Client:
         content, content_type = _content(json, data, body)
         if content_type and "content-type" not in fields:
             fields.add("content-type", content_type)
-        target = self._prefix + path
-        if query is not None:
-            target += ("&" if "?" in path else "?") + urlencode(_pairs(query), doseq=True)
         connection = self._connection()
         try:
-            _send(connection, method, target, fields, content)
-            answer = connection.getresponse()
-            received = answer.read()
-            found = Headers()
-            found.pairs = answer.getheaders()
+            _send(connection, method, self._target(path, query), fields, content)
+            return _answer(connection.getresponse())
         except BaseException:
             connection.close()
             raise
-        return Answer(answer.status, answer.reason, found, received)
 
     def get(self, path: str, **options: Any) -> Answer:
         """GET; the options are those of :meth:`request`."""
@@ -174,12 +194,69 @@ class Client:
         """DELETE; the options are those of :meth:`request`."""
         return self.request("DELETE", path, **options)
 
+    def websocket(
+        self,
+        path: str,
+        *,
+        subprotocols: Iterable[str] = (),
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        query: Pairs | None = None,
+    ) -> ClientSocket:
+        """Opens a WebSocket, on a connection of its own (RFC 6455 section 4.1).
+
+        Args:
+            path: As for :meth:`request`.
+            subprotocols: What to offer, in order of preference.
+            headers: Further fields: ``Origin`` and ``Cookie`` as a browser would send them. A field of the handshake
+                itself takes the place of the usual one.
+            query: As for :meth:`request`.
+
+        Raises:
+            UpgradeRefused: The server has answered something else; the exception holds the answer.
+            AssertionError: What the server has agreed to does not fit the request.
+            OSError, TimeoutError, http.client.HTTPException: As for :meth:`request`.
+        """
+        fields, offered = Headers(headers), list(subprotocols)
+        key = base64.b64encode(os.urandom(16)).decode()
+        handshake = {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": key,
+        }
+        if offered:
+            handshake["Sec-WebSocket-Protocol"] = ", ".join(offered)
+        for name, value in handshake.items():
+            if name not in fields:
+                fields.add(name, value)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        try:
+            _send(connection, "GET", self._target(path, query), fields, None)
+            response = connection.getresponse()
+            if response.status != 101:
+                raise UpgradeRefused(_answer(response))
+            _check_upgrade(response, fields["sec-websocket-key"], offered)
+            opened = ClientSocket(*_taken_over(connection, response), _headers(response), self._timeout)
+        except BaseException:
+            connection.close()
+            raise
+        with self._lock:
+            self._sockets = [one for one in self._sockets if one.close_code is None]
+            self._sockets.append(opened)
+        return opened
+
     def close(self) -> None:
-        """Closes the connections of all threads. The client may be used again after it."""
+        """Closes the connections of all threads, and breaks off the WebSockets that are still open.
+
+        The client may be used again after it.
+        """
         with self._lock:
             connections = list(self._connections)
+            sockets, self._sockets = self._sockets, []
         for connection in connections:
             connection.close()
+        for one in sockets:
+            one.abort()
 
     def __enter__(self) -> Self:
         return self
@@ -188,6 +265,12 @@ class Client:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _target(self, path: str, query: Pairs | None) -> str:
+        target = self._prefix + path
+        if query is not None:
+            target += ("&" if "?" in path else "?") + urlencode(_pairs(query), doseq=True)
+        return target
 
     def _connection(self) -> http.client.HTTPConnection:
         """The calling thread's connection; it opens itself when it is used."""
@@ -222,6 +305,47 @@ def _send(connection: http.client.HTTPConnection, method: str, target: str, fiel
             raise
 
 
+def _answer(response: http.client.HTTPResponse) -> Answer:
+    body = response.read()
+    return Answer(response.status, response.reason, _headers(response), body)
+
+
+def _headers(response: http.client.HTTPResponse) -> Headers:
+    headers = Headers()
+    headers.pairs = response.getheaders()
+    return headers
+
+
+def _check_upgrade(response: http.client.HTTPResponse, key: str, offered: list[str]) -> None:
+    """Fails the test if a 101 is not one that a client may go on with (RFC 6455 section 4.1)."""
+    accepted = base64.b64encode(hashlib.sha1(key.encode() + _KEY_SUFFIX).digest()).decode()
+    for name, wanted in (("Upgrade", "websocket"), ("Connection", "upgrade"), ("Sec-WebSocket-Accept", accepted)):
+        value = response.getheader(name, "")
+        is_right = value == wanted if name == "Sec-WebSocket-Accept" else value.lower() == wanted
+        if not is_right:
+            raise AssertionError(f"a 101 for {wanted} has the field {name}: {value!r}")
+    chosen = response.getheader("Sec-WebSocket-Protocol")
+    if chosen is not None and chosen not in offered:
+        raise AssertionError(f"the server has chosen the subprotocol {chosen!r}, and was offered {offered}")
+
+
+def _taken_over(
+    connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+) -> tuple[socket.socket, bytes]:
+    """The connection behind a 101, and what was read beyond its head."""
+    taken: socket.socket = connection.sock
+    # What the reader of the head has read too much is in its buffer; without one, it must not wait for more.
+    taken.setblocking(False)
+    try:
+        received = response.fp.peek()
+    except ConnectionError:
+        received = b""  # It is lost already, which the socket tells when it is read.
+    taken.settimeout(connection.timeout)
+    response.close()
+    connection.sock = None
+    return taken, received
+
+
 def _content(json_value: object, data: Pairs | None, body: Body | None) -> tuple[_Content, str | None]:
     """What to send as the content, and its type if that is known."""
     if sum(each is not None for each in (json_value, data, body)) > 1:
@@ -240,11 +364,19 @@ def _pairs(fields: Pairs) -> Sequence[tuple[str, object]]:
 
 
 @contextmanager
-def running(app: Router | Callable[..., object], **options: Unpack[Options]) -> Iterator[Client]:
+def running(
+    app: Router | Callable[..., object],
+    *,
+    websocket_handler: object = None,
+    hub: Hub | None = None,
+    **options: Unpack[Options],
+) -> Iterator[Client]:
     """Serves an application on a free port for the length of a block, and stops it.
 
     Args:
         app: A router, or one handler for everything.
+        websocket_handler: As for :class:`ushabti.Server`.
+        hub: As for :class:`ushabti.Server`.
         options: Those of :class:`ushabti.Server`; ``stop_timeout`` is 5 seconds here unless it is given.
 
     Yields:
@@ -255,7 +387,7 @@ def running(app: Router | Callable[..., object], **options: Unpack[Options]) -> 
             block itself has raised something.
     """
     options.setdefault("stop_timeout", _STOP_S)
-    server = Server(app, **options)
+    server = Server(app, websocket_handler=websocket_handler, hub=hub, **options)
     address = server.start(port=0)
     client = Client(address.url, server=server)
     try:

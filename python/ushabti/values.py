@@ -17,6 +17,8 @@ __all__ = [
     "ADDRESSES",
     "CONNECTIONS",
     "FIELD",
+    "FLAG",
+    "ORIGINS",
     "PATH",
     "TEXT",
     "WORKERS",
@@ -45,6 +47,7 @@ _SIZE = re.compile(r"\s*([0-9]+)\s*([A-Za-z]*)\s*")
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SECONDS = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([a-z]*)\s*")
 _TIMES = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 
 
@@ -262,12 +265,36 @@ def _read_addresses(value: Any, name: str) -> list[str]:
     return addresses
 
 
+def _read_flag(value: Any, name: str) -> bool:
+    read = {"true": True, "on": True, "false": False, "off": False}.get(value) if isinstance(value, str) else value
+    if not isinstance(read, bool):
+        raise refusal(name, value, "write on or off")
+    return read
+
+
+def _read_origins(value: Any, name: str) -> tuple[str, ...]:
+    origins = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(origins, list | tuple) or not origins or not all(isinstance(one, str) for one in origins):
+        raise refusal(name, value, 'write "same", "any", or origins such as "https://shop.example"')
+    origins = tuple(origin.lower() for origin in origins)
+    if origins in (("same",), ("any",)):
+        return origins
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise refusal(name, origin, 'an origin is a scheme and a host, such as "https://shop.example:8443"')
+    return origins
+
+
 #: Listening addresses: a list, or text with blanks or commas between them.
 ADDRESSES = Kind("ADDRESS", _read_addresses, ", ".join)
 #: A number of connections that the system's limit of descriptors allows; "auto" derives it from that.
 CONNECTIONS = Kind("N|auto", _read_connections)
 #: The value of a header field; empty for none.
 FIELD = Kind("TEXT", _read_field, lambda value: value or "none")
+#: Yes or no.
+FLAG = Kind("on|off", _read_flag, lambda value: "on" if value else "off")
+#: Where pages come from (RFC 6454): a list, or text with blanks or commas between them; or one of two words.
+ORIGINS = Kind("same|any|ORIGIN", _read_origins, ", ".join)
 #: The path of a file; empty for none.
 PATH = Kind("PATH", _read_path, lambda value: value or "none")
 #: Any text but the empty one.

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from ushabti import _core
 from ushabti._core import current
 
-__all__ = ["PerThread", "WorkerPool", "current"]
+__all__ = ["Hook", "PerThread", "WorkerPool", "current", "run_hooks", "run_thread_ends"]
 
 logger = logging.getLogger("ushabti")
 
@@ -86,6 +86,21 @@ class _ThreadEnds(threading.local):
 
 
 _thread_ends = _ThreadEnds()
+
+
+def run_hooks(hooks: Iterable[Hook]) -> None:
+    """Calls each hook and logs what it raises: a worker that lacks something still beats none."""
+    for hook in hooks:
+        try:
+            hook()
+        except Exception:
+            logger.exception("%r failed in %s", hook, threading.current_thread().name)
+
+
+def run_thread_ends(hooks: Iterable[Hook]) -> None:
+    """Disposes of what the calling thread has kept for itself, then calls the hooks. It is about to end."""
+    run_hooks([*reversed(_thread_ends.calls), *hooks])
+    _thread_ends.calls.clear()
 
 
 class WorkerPool:
@@ -182,7 +197,7 @@ class WorkerPool:
     def _work(self) -> None:
         is_ready = False
         try:
-            self._run_hooks(self._on_thread_start)
+            run_hooks(self._on_thread_start)
             is_ready = True
             self._core.run_worker(self._application)
         finally:
@@ -191,16 +206,6 @@ class WorkerPool:
             # In a child that a handler has forked, what the hooks would close is the parent's, and the lock may have
             # been held by a thread that is not there.
             if os.getpid() == self._process:
-                self._run_hooks([*reversed(_thread_ends.calls), *self._on_thread_stop])
-                _thread_ends.calls.clear()
+                run_thread_ends(self._on_thread_stop)
                 with self._lock:
                     self._threads.discard(threading.current_thread())
-
-    @staticmethod
-    def _run_hooks(hooks: Iterable[Hook]) -> None:
-        """Calls each hook and logs what it raises: a worker that lacks something still beats none."""
-        for hook in hooks:
-            try:
-                hook()
-            except Exception:
-                logger.exception("%r failed in %s", hook, threading.current_thread().name)

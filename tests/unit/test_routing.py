@@ -22,7 +22,7 @@ def test_decorator_and_call_register_the_same_and_return_the_handler() -> None:
 def test_each_verb_registers_its_method(method: str) -> None:
     router = Router()
     getattr(router, method.lower())("/a", hello)
-    assert router.freeze().routes == [(0, (method,), (("literal", "a"),), None, True)]
+    assert router.freeze().routes == [(0, (method,), (("literal", "a"),), None, True, False)]
 
 
 def test_route_takes_methods_and_without_them_answers_every_one() -> None:
@@ -37,8 +37,8 @@ def test_options_reach_the_native_table() -> None:
     router = Router()
     router.post("/a", hello, max_body="2 GiB", access_log=False)
     router.post("/b", hello, max_body=10)
-    assert [rest for *_, rest, log in router.freeze().routes] == [2 << 30, 10]
-    assert [log for *_, log in router.freeze().routes] == [False, True]
+    assert [route[3] for route in router.freeze().routes] == [2 << 30, 10]
+    assert [route[4] for route in router.freeze().routes] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,9 @@ def test_python_and_the_native_table_agree_on_conflicts(one: Any, other: Any, co
     router = Router()
     for path, methods in (one, other):
         router.route(path, answer(""), methods=methods)
-    routes = [(number, route.methods, route.pattern.parts, None, True) for number, route in enumerate(router._routes)]
+    routes = [
+        (number, route.methods, route.pattern.parts, None, True, False) for number, route in enumerate(router._routes)
+    ]
     for build in (router.freeze, lambda: _core.RouteTable(routes)):
         try:
             build()

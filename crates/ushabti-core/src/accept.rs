@@ -13,7 +13,7 @@ use crate::io_thread::Io;
 use crate::journal::Level;
 use crate::link::Link;
 use crate::listener::{Listener, Peer, watch};
-use crate::server::Shared;
+use crate::server::Counted;
 use crate::stats::Counters;
 
 /// How long accepting rests when the system has run out of descriptors or memory. Without the rest the loop would
@@ -128,29 +128,10 @@ fn admit(io: &Arc<Io>, socket: Socket, peer: &SockAddr) {
             return;
         }
     };
-    server.counters.open.fetch_add(1, Ordering::Relaxed);
-    server.enter();
     let connection = Connection::new(Arc::clone(io), link);
     if full {
         tokio::spawn(connection.turn_away());
     } else {
         tokio::spawn(connection.run());
-    }
-}
-
-/// Counts a listener out, however its task ends.
-pub(crate) struct Counted(Arc<Shared>);
-
-impl Counted {
-    /// Counts a listener in: before the IO thread runs, so that a drain which begins at once waits for it.
-    pub(crate) fn new(server: &Arc<Shared>) -> Self {
-        server.enter();
-        Self(Arc::clone(server))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.leave();
     }
 }

@@ -183,6 +183,7 @@ pub(crate) fn tick_of(epoch: Instant) -> Tick {
     (epoch.elapsed().as_millis() as u64 / TICK_MS) as Tick
 }
 
-fn ticks(time: Duration) -> Tick {
+/// A time in ticks, rounded up.
+pub(crate) fn ticks(time: Duration) -> Tick {
     time.as_millis().div_ceil(u128::from(TICK_MS)).try_into().unwrap_or(Tick::MAX)
 }

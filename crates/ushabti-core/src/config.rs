@@ -8,6 +8,7 @@ use std::time::Duration;
 use ushabti_proto::http1::connection::Limits;
 
 use crate::access_log::AccessLog;
+use crate::websocket;
 
 /// Everything that an operator may set and that the core obeys.
 #[derive(Debug, Clone)]
@@ -42,4 +43,6 @@ pub struct Config {
     pub server_field: Option<Vec<u8>>,
     /// Form of the access log's lines.
     pub access_log: AccessLog,
+    /// What holds for WebSockets.
+    pub websocket: websocket::Config,
 }

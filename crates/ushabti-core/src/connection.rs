@@ -2,7 +2,8 @@
 //!
 //! The task reads, feeds the protocol machine of `ushabti-proto`, gives complete requests to the workers and waits for
 //! the answer; what may follow what is decided there, in `http1::connection`. Between requests it owns no buffer:
-//! bytes are read into the one buffer of the IO thread, and only an incomplete rest is kept.
+//! bytes are read into the one buffer of the IO thread, and only an incomplete rest is kept. After an upgrade another task
+//! takes over, in `websocket::task`.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -19,14 +20,16 @@ use crate::clock::Deadline;
 use crate::io_thread::Io;
 use crate::link::{Interest, Link, Then, Wake};
 use crate::queue::Pushed;
-use crate::reply::Responder;
+use crate::reply::{Refusal, Responder};
 use crate::request::{Job, Request};
 use crate::routes::{Found, Params};
+use crate::server::Counted;
 use crate::stats::Counters;
+use crate::websocket;
 
 mod refusal;
 
-use refusal::Refusal;
+use refusal::Refused;
 
 /// Bytes of following requests from which no more are read while one is being answered; a last read may pass it. The
 /// client has to wait then: the system's buffers fill, and TCP tells it.
@@ -35,7 +38,7 @@ const PIPELINE_MAX: usize = 64 * 1024;
 const ANSWERS_IN_A_ROW: u32 = 32;
 /// How long bytes of the client are read and thrown away after the last answer. Closing at once would make the system
 /// send a reset, which can destroy the answer before the client reads it (RFC 9112 section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// How long a quiet connection of a stopping server waits for a request that may be on its way.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
 
@@ -44,7 +47,7 @@ enum Incoming {
     /// It goes to a worker.
     Accepted(Arc<Request>),
     /// It has been refused; the answer goes out when the body has been read and thrown away.
-    Refused(Box<Refusal>),
+    Refused(Box<Refused>),
 }
 
 /// What the task does next.
@@ -56,15 +59,49 @@ enum Flow {
     Answer,
     /// Read and throw away, then close.
     Linger,
+    /// Leave the connection to the task of a WebSocket.
+    Upgrade,
     /// Close.
     End,
+}
+
+/// A connection's place among the others: at the clock, and in the counts. It is given up when this is dropped.
+pub(crate) struct Place {
+    pub(crate) io: Arc<Io>,
+    pub(crate) link: Arc<Link>,
+    /// The connection's number at the clock.
+    pub(crate) key: usize,
+    _counted: Counted,
+}
+
+impl Place {
+    fn new(io: &Arc<Io>, link: &Arc<Link>) -> Self {
+        let deadline = io.clock.after(io.server.config.header_timeout);
+        let key = io.clock.add(Arc::clone(link), deadline);
+        io.server.counters.open.fetch_add(1, Ordering::Relaxed);
+        Self { io: Arc::clone(io), link: Arc::clone(link), key, _counted: Counted::new(&io.server) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.io.clock.remove(self.key);
+        if self.link.is_busy() || self.link.is_upgraded() {
+            // A worker still has the request: its answer will be discarded, and it may ask whether the client is there.
+            // So will be what is still sent to a WebSocket.
+            self.link.abandon();
+        }
+        if let Some(socket) = self.link.take_upgrade() {
+            websocket::discard(socket, &self.io.server);
+        }
+        self.io.server.counters.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 pub(crate) struct Connection {
     io: Arc<Io>,
     link: Arc<Link>,
-    /// The connection's number at the clock.
-    key: usize,
+    place: Place,
     protocol: Protocol,
     /// Read, and not yet understood or not yet due.
     pending: Vec<u8>,
@@ -83,12 +120,11 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(io: Arc<Io>, link: Arc<Link>) -> Self {
-        let deadline = io.clock.after(io.server.config.header_timeout);
-        let key = io.clock.add(Arc::clone(&link), deadline);
+        let place = Place::new(&io, &link);
         Self {
             io,
             link,
-            key,
+            place,
             protocol: Protocol::new(),
             pending: Vec::new(),
             incoming: None,
@@ -106,7 +142,11 @@ impl Connection {
             self.before_drain = Some(0);
             self.grace();
         }
-        self.serve(Flow::Read).await;
+        if self.serve(Flow::Read).await == Flow::Upgrade {
+            if let Some(socket) = self.link.take_upgrade() {
+                websocket::spawn(self.place, socket, self.pending);
+            }
+        }
     }
 
     /// Tells a client for which there is no room so, and ends the connection.
@@ -118,20 +158,21 @@ impl Connection {
         self.serve(flow).await;
     }
 
-    async fn serve(&mut self, mut flow: Flow) {
+    /// Serves the connection until it ends, or is no connection of HTTP any more.
+    async fn serve(&mut self, mut flow: Flow) -> Flow {
         let mut answers = 0_u32;
         loop {
             let wake = match flow {
-                Flow::Read => self.wait(Interest { read: true, finish: false }).await,
+                Flow::Read => self.wait(Interest { read: true, ..Interest::default() }).await,
                 Flow::Answer => {
                     let read = !self.half_closed && self.before_drain.is_none() && self.pending.len() < PIPELINE_MAX;
-                    self.wait(Interest { read, finish: true }).await
+                    self.wait(Interest { read, finish: true, ..Interest::default() }).await
                 }
                 Flow::Linger => {
                     self.linger().await;
-                    return;
+                    return Flow::End;
                 }
-                Flow::End => return,
+                Flow::End | Flow::Upgrade => return flow,
             };
             if matches!(wake, Wake::Finished { .. }) {
                 answers = answers.wrapping_add(1);
@@ -148,7 +189,7 @@ impl Connection {
     }
 
     async fn wait(&mut self, interest: Interest) -> Wake {
-        let Self { io, link, key, timed, unsent, .. } = self;
+        let Self { io, link, place: Place { key, .. }, timed, unsent, .. } = self;
         poll_fn(|cx| {
             let mut buffer = io.buffer.lock();
             let mut moved = false;
@@ -201,7 +242,7 @@ impl Connection {
                 }
                 Flow::Read
             }
-            Wake::Finished { .. } => Flow::Read,
+            Wake::Finished { .. } | Wake::Signal => Flow::Read,
             Wake::Lost => Flow::End,
         }
     }
@@ -239,12 +280,16 @@ impl Connection {
                 self.link.wake_at_finish();
                 Flow::Answer
             }
+            Wake::Signal => Flow::Answer,
             Wake::Lost => Flow::End,
         }
     }
 
     /// The exchange is over: on to the next request, or to the end.
     fn finished(&mut self, close: bool) -> Flow {
+        if self.link.is_upgraded() {
+            return if self.half_closed { Flow::End } else { Flow::Upgrade };
+        }
         if self.protocol.response_done(close) == Next::Close {
             return if self.half_closed { Flow::End } else { Flow::Linger };
         }
@@ -324,25 +369,29 @@ impl Connection {
         let io = Arc::clone(&self.io);
         let routing = &io.server.routing;
         if head.form() == TargetForm::Authority {
-            return self.refuse(head, 501, None, "this server is no proxy");
+            return self.refuse(head, Refusal::of(501, "this server is no proxy"));
         }
         let (route, params, allow) = match routing.table.find(head.method(), head.path()) {
             Found::Route { id, params } => (id, params, None),
             Found::NotFound => match routing.not_found {
                 Some(id) => (id, Params::default(), None),
-                None => return self.refuse(head, 404, None, ""),
+                None => return self.refuse(head, Refusal::of(404, "")),
             },
             Found::MethodNotAllowed { allow } => match routing.method_not_allowed {
                 Some(id) => (id, Params::default(), Some(allow)),
-                None => return self.refuse(head, 405, Some(allow), ""),
+                None => return self.refuse(head, Refusal::allowing(405, allow)),
             },
-            Found::Options { allow } => return self.refuse(head, 204, Some(allow), ""),
-            Found::BadPath(detail) => return self.refuse(head, 400, None, detail),
+            Found::Options { allow } => return self.refuse(head, Refusal::allowing(204, allow)),
+            Found::BadPath(detail) => return self.refuse(head, Refusal::of(400, detail)),
         };
         // The handlers of 404 and 405 stand behind the routes and have no policy of their own.
         let policy = ((route as usize) < routing.table.len()).then(|| routing.table.policy(route));
         let body_max = policy.and_then(|policy| policy.body_bytes_max).unwrap_or(io.server.config.body_bytes_max);
         let logged = policy.is_none_or(|policy| policy.access_log);
+        let checked = policy.filter(|policy| policy.websocket);
+        if let Some(Err(refusal)) = checked.map(|_| websocket::check(&head, &io.server.config.websocket)) {
+            return self.refuse(head, refusal);
+        }
         if let Err(problem) = self.protocol.set_body_max(body_max) {
             let (status, detail) = (problem.status(), problem.to_string());
             return Err(self.answer_now(Some(&head), false, status, &[], &detail, Instant::now()));
@@ -388,14 +437,15 @@ impl Connection {
         let received = request.received;
         // A client that has ended its side sends nothing that would wake the task later.
         self.link.begin_exchange(more || self.half_closed || server.is_draining());
-        match server.queue.push(Job { request, responder }, received) {
+        match server.queue.push(Job::Request(request, responder), received) {
             Ok(pushed) => {
                 Counters::add(&server.counters.dispatched);
                 if pushed == Pushed::Deferred {
-                    self.io.keep_watch();
+                    server.keep_watch();
                 }
             }
-            Err(Job { request, responder }) => {
+            Err(job) => {
+                let Job::Request(request, responder) = job else { unreachable!("a request was pushed") };
                 Counters::add(&server.counters.refused);
                 server.journal.peer_notice(|| format!("{}: the queue is full; answered 503", self.link.peer()));
                 let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
@@ -417,44 +467,32 @@ impl Connection {
             return;
         };
         self.timed = true;
-        self.io.clock.set(self.key, deadline);
+        self.io.clock.set(self.place.key, deadline);
     }
 
     /// Back to the keep-alive time.
     fn quiet(&mut self) {
         self.timed = false;
-        self.io.clock.set(self.key, Deadline::WhenQuiet);
+        self.io.clock.set(self.place.key, Deadline::WhenQuiet);
     }
 
     /// The server stops: one more request may be on its way, but not for long.
     fn grace(&mut self) {
         self.timed = true;
         self.head_timed = false;
-        self.io.clock.set(self.key, self.io.clock.after(DRAIN_GRACE));
+        self.io.clock.set(self.place.key, self.io.clock.after(DRAIN_GRACE));
     }
 
     /// Says that nothing more comes, and reads what the client still sends, for a while.
     async fn linger(&mut self) {
         self.pending = Vec::new();
         self.link.shutdown_write();
-        self.io.clock.set(self.key, self.io.clock.after(LINGER));
+        self.io.clock.set(self.place.key, self.io.clock.after(LINGER));
         loop {
-            match self.wait(Interest { read: true, finish: false }).await {
-                Wake::Bytes(_) | Wake::Drain | Wake::Finished { .. } => {}
+            match self.wait(Interest { read: true, ..Interest::default() }).await {
+                Wake::Bytes(_) | Wake::Drain | Wake::Finished { .. } | Wake::Signal => {}
                 Wake::EndOfInput | Wake::Lost | Wake::Expired => return,
             }
         }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.io.clock.remove(self.key);
-        if self.link.is_busy() {
-            // A worker still has the request: its answer will be discarded, and it may ask whether the client is there.
-            self.link.abandon();
-        }
-        self.io.server.counters.open.fetch_sub(1, Ordering::Relaxed);
-        self.io.server.leave();
     }
 }

@@ -4,21 +4,28 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
+use ushabti_proto::websocket::deflate::Inflaters;
+use ushabti_proto::websocket::message::Message;
 
-use crate::accept::{Counted, accept_loop};
+use crate::accept::accept_loop;
 use crate::clock::Clock;
 use crate::listener::Listener;
 use crate::queue::{TICK, Watch};
-use crate::server::{Phase, Shared};
+use crate::server::{Counted, Phase, Shared};
 
 /// Size of the one read buffer, in bytes. A whole request fits; a larger one is read in several steps.
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// WebSockets are told that the server stops in so many steps, but no fewer than these at a time.
+const DRAIN_STEPS: usize = 30;
+const DRAIN_AT_ONCE: usize = 500;
+const DRAIN_STEP: Duration = Duration::from_millis(100);
 
 /// What the tasks of one IO thread share.
 pub(crate) struct Io {
@@ -28,32 +35,30 @@ pub(crate) struct Io {
     pub(crate) buffer: Mutex<Box<[u8]>>,
     /// Told to every listener when the server begins to stop.
     pub(crate) stop_accepting: Notify,
-    /// The queue is watched; set and cleared by this thread alone.
-    watching: AtomicBool,
-    watch: Notify,
+    /// What the tasks of WebSockets use in turn, as they do the buffer.
+    pub(crate) frames: Mutex<FrameTools>,
+}
+
+/// What reading the frames of one socket needs for the moment.
+#[derive(Default)]
+pub(crate) struct FrameTools {
+    pub(crate) inflaters: Inflaters,
+    pub(crate) replies: Vec<u8>,
+    pub(crate) messages: Vec<Message>,
 }
 
 impl Io {
-    /// Has the queue watched from now on, until it says that this is no longer needed. IO thread.
-    pub(crate) fn keep_watch(&self) {
-        if !self.watching.load(Ordering::Relaxed) {
-            self.watching.store(true, Ordering::Relaxed);
-            self.watch.notify_one();
-        }
-    }
-
     async fn watch_queue(&self) {
         let mut watch = Watch::default();
         loop {
-            self.watch.notified().await;
+            self.server.watch.notified().await;
             loop {
                 tokio::time::sleep(TICK).await;
-                if !self.server.queue.tick(&mut watch) {
+                self.server.gathering.tick();
+                if !self.server.queue.tick(&mut watch) && !self.server.must_watch_on() {
                     break;
                 }
             }
-            // No push comes between: pushes are this thread's own.
-            self.watching.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -76,8 +81,7 @@ pub(crate) fn spawn(server: Arc<Shared>, listeners: Vec<Listener>) -> io::Result
             clock,
             buffer: Mutex::new(vec![0; BUFFER_BYTES].into_boxed_slice()),
             stop_accepting: Notify::new(),
-            watching: AtomicBool::new(false),
-            watch: Notify::new(),
+            frames: Mutex::default(),
         });
         runtime.block_on(run(&io, listeners));
         // Dropping the runtime drops the tasks that are left, and with them their connections.
@@ -102,9 +106,7 @@ async fn run(io: &Arc<Io>, listeners: Vec<(Listener, Counted)>) {
             Phase::Draining => {
                 told = true;
                 io.stop_accepting.notify_waiters();
-                for link in io.clock.links() {
-                    link.drain();
-                }
+                drain(io);
             }
             Phase::Closed => return,
         }
@@ -121,6 +123,24 @@ async fn run(io: &Arc<Io>, listeners: Vec<(Listener, Counted)>) {
             },
         }
     }
+}
+
+/// Says to all connections that the server stops: to those of HTTP at once, to WebSockets one after the other over some
+/// seconds, or all their clients would come back at the same moment, to wherever they are sent.
+fn drain(io: &Arc<Io>) {
+    let (sockets, others): (Vec<_>, Vec<_>) = io.clock.links().into_iter().partition(|link| link.is_upgraded());
+    for link in others {
+        link.drain();
+    }
+    let at_once = (sockets.len() / DRAIN_STEPS).max(DRAIN_AT_ONCE);
+    tokio::spawn(async move {
+        for some in sockets.chunks(at_once) {
+            for link in some {
+                link.drain();
+            }
+            tokio::time::sleep(DRAIN_STEP).await;
+        }
+    });
 }
 
 /// Ends the server when its IO thread ends by a panic, which the panic hook has reported: connections are cut, workers let

@@ -4,7 +4,8 @@
 //! thread cannot come to wait for one. Workers are whoever calls [`Queue::take`](queue::Queue::take).
 //!
 //! The path of a request is the path through the files: [`listener`] and `accept`, `connection` (with `clock`, [`routes`]),
-//! [`request`], [`queue`]; then, on the worker, [`reply`] and `link`.
+//! [`request`], [`queue`]; then, on the worker, [`reply`] and `link`. What becomes of a connection that is upgraded is in
+//! [`websocket`].
 
 use std::io;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub mod request;
 pub mod routes;
 mod server;
 pub mod stats;
+pub mod websocket;
 
 pub use link::Gone;
 pub use server::{Routing, Shared};
@@ -36,6 +38,7 @@ pub use server::{Routing, Shared};
 use config::Config;
 use listener::{BindError, Listener};
 use server::Phase;
+use websocket::Hub;
 
 /// A server: created, bound, started, drained, closed, in this order.
 pub struct Server {
@@ -47,8 +50,8 @@ pub struct Server {
 
 impl Server {
     /// A server that does not listen yet.
-    pub fn new(config: Config, routing: Routing) -> Self {
-        let shared = Arc::new(Shared::new(config, routing));
+    pub fn new(config: Config, routing: Routing, hub: Arc<Hub>) -> Self {
+        let shared = Arc::new(Shared::new(config, routing, hub));
         Self { shared, listeners: Mutex::new(Vec::new()), thread: Mutex::new(None) }
     }
 
@@ -92,7 +95,7 @@ impl Server {
     }
 
     /// Ends the IO thread, cuts what is still connected, and lets the workers go when the queue is empty. Requests
-    /// that no worker has taken are dropped; their number is returned. Waits for the IO thread: detach before.
+    /// that no worker has taken are dropped; their number is returned. The ends of WebSockets are still told. Waits for the IO thread: detach before.
     pub fn close(&self) -> usize {
         if self.shared.is_forked() {
             // There is no thread to wait for, and the listeners' files are the parent's.
@@ -118,5 +121,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.close();
+        if !self.shared.is_forked() {
+            // Sockets that no worker came to refer to the server in turn.
+            self.shared.queue.clear_all();
+        }
     }
 }

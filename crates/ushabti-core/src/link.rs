@@ -33,6 +33,13 @@ use tokio::io::unix::AsyncFd;
 use crate::clock::{Tick, tick_of};
 use crate::listener::{Peer, watch};
 use crate::server::Shared;
+use crate::websocket::Socket as WebSocket;
+
+mod frames;
+mod outbox;
+
+pub(crate) use frames::{Bound, Unsent};
+use outbox::Outbox;
 
 /// An exchange is with a worker: it, and nobody else, may answer.
 const BUSY: u32 = 1;
@@ -52,6 +59,10 @@ const EXPIRED: u32 = 1 << 6;
 const DRAIN: u32 = 1 << 7;
 /// Bytes of a following request have been read: a stopping server serves it as well.
 const MORE: u32 = 1 << 8;
+/// There is something to do for the IO task of a WebSocket, which it finds in what it shares with the workers.
+const SIGNAL: u32 = 1 << 9;
+/// The connection speaks WebSocket from the end of the exchange on.
+const UPGRADED: u32 = 1 << 10;
 
 /// Bytes in the outbox from which a streaming worker waits, and below which it goes on.
 const OUTBOX_HIGH: usize = 256 * 1024;
@@ -85,38 +96,19 @@ pub(crate) enum Wake {
     Expired,
     /// The server has begun to stop.
     Drain,
+    /// A worker has called, see [`Link::signal`].
+    Signal,
 }
 
 /// What an IO task waits for, beside the loss of the connection, the clock and the drain.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Interest {
     /// Bytes of the client.
     pub(crate) read: bool,
     /// The end of the exchange.
     pub(crate) finish: bool,
-}
-
-#[derive(Default)]
-struct Outbox {
-    bytes: Vec<u8>,
-    written: usize,
-    /// How the exchange ends when the outbox is empty; `None` while more may follow.
-    end: Option<bool>,
-}
-
-impl Outbox {
-    fn rest(&self) -> &[u8] {
-        &self.bytes[self.written..]
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        // A long stream to a slow client never empties the outbox, so what was written must be cut off on the way.
-        if self.written > self.bytes.len() / 2 {
-            self.bytes.drain(..self.written);
-            self.written = 0;
-        }
-        self.bytes.extend_from_slice(bytes);
-    }
+    /// The call of a worker; it and the drain come before any bytes, of which there may be no end.
+    pub(crate) signal: bool,
 }
 
 /// One connection, as its IO task and a worker share it.
@@ -129,6 +121,8 @@ pub(crate) struct Link {
     server: Arc<Shared>,
     quiet_since: AtomicU32,
     peer: Peer,
+    /// The WebSocket that the connection becomes when the exchange is over, until one side has taken it out.
+    upgrade: Mutex<Option<Arc<WebSocket>>>,
 }
 
 impl Link {
@@ -143,6 +137,7 @@ impl Link {
             quiet_since: AtomicU32::new(tick_of(server.epoch)),
             server,
             peer,
+            upgrade: Mutex::new(None),
         })
     }
 
@@ -153,6 +148,16 @@ impl Link {
     /// The server that the connection belongs to.
     pub(crate) fn server(&self) -> &Shared {
         &self.server
+    }
+
+    /// The same, to keep.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.server
+    }
+
+    /// Whether the connection is lost. Any thread; no system call.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.has(GONE)
     }
 
     fn has(&self, bits: u32) -> bool {
@@ -224,9 +229,7 @@ impl Link {
     /// Gives the connection up: what is still written to it is discarded, a worker that waits for room is let go.
     pub(crate) fn abandon(&self) {
         self.state.fetch_or(GONE, Ordering::AcqRel);
-        let mut outbox = self.outbox.lock();
-        *outbox = Outbox::default();
-        drop(outbox);
+        self.outbox.lock().empty();
         self.room.notify_all();
         // The descriptor lives until the worker lets go of the exchange; the peer should not have to wait for that.
         let _ = self.socket.get_ref().shutdown(std::net::Shutdown::Both);
@@ -262,6 +265,9 @@ impl Link {
         if state & GONE != 0 {
             return Poll::Ready(Wake::Lost);
         }
+        if interest.signal && state & (SIGNAL | DRAIN) != 0 {
+            return self.take_first(state, &[(DRAIN, Wake::Drain), (SIGNAL, Wake::Signal)]);
+        }
         if interest.finish && state & (BUSY | QUEUED) == 0 {
             self.state.fetch_and(!(WAKE | MORE), Ordering::AcqRel);
             return Poll::Ready(Wake::Finished { close: state & CLOSE != 0 });
@@ -275,13 +281,16 @@ impl Link {
             }
         }
         // After the bytes: a request that arrives with the deadline is still served.
-        if state & (EXPIRED | DRAIN) != 0 {
-            let (bit, wake) = if state & DRAIN != 0 { (DRAIN, Wake::Drain) } else { (EXPIRED, Wake::Expired) };
-            // The other one, if it is set too, is told next.
-            self.state.fetch_and(!bit, Ordering::AcqRel);
-            return Poll::Ready(wake);
-        }
-        Poll::Pending
+        self.take_first(state, &[(DRAIN, Wake::Drain), (EXPIRED, Wake::Expired)])
+    }
+
+    /// Clears the first of some bits that is set, and says what it means. What else is set is told next.
+    fn take_first(&self, state: u32, meanings: &[(u32, Wake)]) -> Poll<Wake> {
+        let Some(&(bit, wake)) = meanings.iter().find(|(bit, _)| state & bit != 0) else {
+            return Poll::Pending;
+        };
+        self.state.fetch_and(!bit, Ordering::AcqRel);
+        Poll::Ready(wake)
     }
 
     /// Asks to be woken at the end of the exchange. If that has come already, the next [`Link::poll_wait`] sees it.
@@ -320,7 +329,7 @@ impl Link {
             let mut outbox = self.outbox.lock();
             if outbox.rest().is_empty() {
                 let end = outbox.end.take();
-                *outbox = Outbox::default();
+                outbox.empty();
                 self.state.fetch_and(!QUEUED, Ordering::AcqRel);
                 drop(outbox);
                 self.room.notify_all();
@@ -332,10 +341,10 @@ impl Link {
             match self.socket.get_ref().send_with_flags(outbox.rest(), SEND_FLAGS) {
                 Ok(count) => {
                     outbox.written += count;
-                    let rest = outbox.rest().len();
+                    let wanted = outbox.rest().len() < OUTBOX_LOW || outbox.waiting > 0;
                     drop(outbox);
                     progress();
-                    if rest < OUTBOX_LOW {
+                    if wanted {
                         self.room.notify_all();
                     }
                 }
@@ -411,6 +420,30 @@ impl Link {
             }
         }
         if self.has(GONE) { Err(Gone) } else { Ok(()) }
+    }
+
+    /// Ends the exchange with the answer that makes the connection a WebSocket, which has been sent before by
+    /// [`Link::send`]. Returns the socket if the connection is lost, so that nobody else will look for it. The owner of the
+    /// exchange.
+    ///
+    /// Why it is never left lying: the task that gives the connection up sets `GONE` and looks for the socket then; here it
+    /// is put down and `GONE` looked at then, each with a read-modify-write of the one word between. So one of the two sees
+    /// it, and the lock gives it to one alone.
+    pub(crate) fn finish_upgrade(&self, socket: Arc<WebSocket>) -> Option<Arc<WebSocket>> {
+        *self.upgrade.lock() = Some(socket);
+        self.state.fetch_or(UPGRADED | WAKE, Ordering::AcqRel);
+        self.end_exchange(false);
+        if self.has(GONE) { self.take_upgrade() } else { None }
+    }
+
+    /// Takes the WebSocket that the connection has become. Whoever gets it answers for it.
+    pub(crate) fn take_upgrade(&self) -> Option<Arc<WebSocket>> {
+        self.upgrade.lock().take()
+    }
+
+    /// Whether the connection has become a WebSocket. Any thread.
+    pub(crate) fn is_upgraded(&self) -> bool {
+        self.has(UPGRADED)
     }
 
     /// Ends the exchange, and wakes the IO task if it must act or has asked for it.

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::SegQueue;
 use parking_lot::{Condvar, Mutex};
 
 mod growth;
@@ -79,9 +79,17 @@ pub struct QueueStats {
     pub taken: usize,
 }
 
+struct Entry<J> {
+    job: J,
+    is_counted: bool,
+}
+
 /// The queue of ready jobs, and the stack of idle workers.
 pub struct Queue<J> {
-    jobs: ArrayQueue<J>,
+    jobs: SegQueue<Entry<J>>,
+    /// How many jobs that count may wait, and how many do.
+    capacity: usize,
+    counted: AtomicUsize,
     idle: Mutex<Vec<Arc<Seat>>>,
     idle_count: AtomicUsize,
     /// Somebody is searching (S).
@@ -122,11 +130,13 @@ pub struct Queue<J> {
 }
 
 impl<J> Queue<J> {
-    /// An empty queue of at most `capacity` jobs, for `workers_min` to `workers_max` workers. `parallel`: they run side by
+    /// An empty queue of at most `capacity` jobs that count, for `workers_min` to `workers_max` workers. `parallel`: they run side by
     /// side, which under the GIL they do not.
     pub fn new(capacity: usize, workers_min: usize, workers_max: usize, worker_idle: Duration, parallel: bool) -> Self {
         Self {
-            jobs: ArrayQueue::new(capacity.max(1)),
+            jobs: SegQueue::new(),
+            capacity: capacity.max(1),
+            counted: AtomicUsize::new(0),
             idle: Mutex::new(Vec::new()),
             idle_count: AtomicUsize::new(0),
             searching: AtomicBool::new(false),
@@ -172,17 +182,29 @@ impl<J> Queue<J> {
     ///
     /// The job, when the queue is full or closed.
     pub fn push(&self, job: J, now: Instant) -> Result<Pushed, J> {
-        if self.closed.load(Ordering::Relaxed) {
+        // This thread alone adds to the number, so it can only have become smaller when the job is in.
+        if self.counted.load(Ordering::Relaxed) >= self.capacity || self.closed.load(Ordering::Relaxed) {
             return Err(job);
         }
-        self.jobs.push(job)?;
+        self.counted.fetch_add(1, Ordering::Relaxed);
+        Ok(self.append(Entry { job, is_counted: true }, now))
+    }
+
+    /// The same for a job that does not count, because there is a bound to such jobs already. Any thread. A closed queue
+    /// takes it as well: its workers leave when it is empty.
+    pub fn push_uncounted(&self, job: J, now: Instant) -> Pushed {
+        self.append(Entry { job, is_counted: false }, now)
+    }
+
+    fn append(&self, entry: Entry<J>, now: Instant) -> Pushed {
+        self.jobs.push(entry);
         fence(Ordering::SeqCst);
         let deferred = self.is_deferred(now) || !self.wake_one();
         if deferred || self.wants_watch() {
             self.be_watched();
-            return Ok(Pushed::Deferred);
+            return Pushed::Deferred;
         }
-        Ok(Pushed::Awaited)
+        Pushed::Awaited
     }
 
     /// Wakes one idle worker to search, unless one searches already: then false. The caller has written J and passed a
@@ -292,8 +314,11 @@ impl<J> Queue<J> {
 
     /// Takes a job if one is ready. Worker; never waits, so it may be attached.
     pub fn try_take(&self) -> Option<J> {
-        let job = self.jobs.pop()?;
+        let Entry { job, is_counted } = self.jobs.pop()?;
         self.taken.fetch_add(1, Ordering::Relaxed);
+        if is_counted {
+            self.counted.fetch_sub(1, Ordering::Relaxed);
+        }
         Some(job)
     }
 
@@ -391,8 +416,19 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Takes out every job that no worker has taken, for the end of a stop whose time is up.
+    /// Takes out every job that counts and no worker has taken, for the end of a stop whose time is up.
     pub fn clear(&self) -> Vec<J> {
-        std::iter::from_fn(|| self.jobs.pop()).collect()
+        let (counted, others): (Vec<_>, Vec<_>) =
+            std::iter::from_fn(|| self.jobs.pop()).partition(|entry| entry.is_counted);
+        for entry in others {
+            self.jobs.push(entry);
+        }
+        self.counted.fetch_sub(counted.len(), Ordering::Relaxed);
+        counted.into_iter().map(|entry| entry.job).collect()
+    }
+
+    /// Takes out every job, when there are no workers any more.
+    pub fn clear_all(&self) {
+        while self.jobs.pop().is_some() {}
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Responder`] is the right to answer one request. It is used up by the answer, so there cannot be two; dropped
 //! without an answer it sends a 500, so there is never none.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,11 +13,13 @@ use ushabti_proto::http1::encode::{
     reason_phrase,
 };
 use ushabti_proto::http1::head::{RequestHead, Version};
+use ushabti_proto::websocket::handshake::Handshake;
 
 use crate::access_log::Entry;
 use crate::journal::Level;
 use crate::link::{Gone, Link, Then};
 use crate::request::Request;
+use crate::websocket::{self, Style, Upgraded};
 
 /// How long the body of an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,29 @@ pub enum Length {
     Known(u64),
     /// Unknown until it ends.
     Stream,
+}
+
+/// What is answered to a request that is refused: a status, fields, and one sentence.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// The status.
+    pub status: u16,
+    /// Fields that the answer must have.
+    pub fields: Vec<(&'static str, String)>,
+    /// One sentence; empty where the status says it all.
+    pub detail: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A status and a sentence.
+    pub(crate) fn of(status: u16, detail: &'static str) -> Self {
+        Self { status, fields: Vec::new(), detail: Cow::Borrowed(detail) }
+    }
+
+    /// A status that tells the methods of the path (RFC 9110 section 10.2.1).
+    pub(crate) fn allowing(status: u16, methods: String) -> Self {
+        Self { status, fields: vec![("allow", methods)], detail: Cow::Borrowed("") }
+    }
 }
 
 /// What the encoded head promises about the rest of the answer.
@@ -130,12 +156,63 @@ impl Responder {
         Ok(BodyWriter { link: Some(link), request: Arc::clone(request), promise, sent: 0, chunk: Vec::new() })
     }
 
+    /// Reads the handshake of the request, as [`websocket::check`] does; a server that stops takes no more WebSockets.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`], the answer that should be given.
+    pub fn check_upgrade(&self, request: &Request) -> Result<Handshake, Refusal> {
+        let server = self.link().server();
+        if server.is_draining() {
+            return Err(Refusal::of(503, "the server stops"));
+        }
+        websocket::check(&request.head, &server.config.websocket)
+    }
+
+    /// Makes the connection a WebSocket: sends the 101 (RFC 6455 section 4.2.2). `protocol` is one of those that the
+    /// handshake offers.
+    ///
+    /// # Errors
+    ///
+    /// The responder with [`UpgradeProblem::Field`] if one of `fields` cannot be sent: the request can be answered otherwise.
+    /// [`UpgradeProblem::Gone`] when the client has left.
+    pub fn upgrade<'a>(
+        mut self,
+        request: &Request,
+        handshake: &Handshake,
+        style: Style,
+        protocol: Option<&str>,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    ) -> Result<Upgraded, UpgradeProblem> {
+        let config = &self.link().server().config.websocket;
+        let (head, agreed) = match websocket::encode_upgrade(handshake, config, protocol, fields) {
+            Ok(encoded) => encoded,
+            Err(problem) => return Err(UpgradeProblem::Field(self, problem)),
+        };
+        let link = self.take_link();
+        let socket = websocket::make_socket(&link, style, agreed);
+        let sent = link.send(&head, &[], Then::More);
+        record(&link, request, 101, 0, sent);
+        match sent {
+            Ok(()) => Ok(Upgraded::new(link, socket)),
+            Err(Gone) => Err(UpgradeProblem::Gone),
+        }
+    }
+
     /// Answers with a status and one sentence, without any handler. Any thread.
     pub fn refuse(mut self, request: &Request, status: u16, fields: &[(&[u8], &[u8])], detail: &str) {
         let link = self.take_link();
         let (sent, bytes) = send_plain(&link, self.terms, status, fields, detail);
         record(&link, request, status, bytes, sent);
     }
+}
+
+/// Why a connection did not become a WebSocket.
+pub enum UpgradeProblem {
+    /// A field cannot be sent. The request can still be answered.
+    Field(Responder, EncodeError),
+    /// The client has left.
+    Gone,
 }
 
 impl Drop for Responder {

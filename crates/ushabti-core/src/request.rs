@@ -9,6 +9,7 @@ use crate::link::Link;
 use crate::listener::Peer;
 use crate::reply::Responder;
 use crate::routes::Params;
+use crate::websocket::Socket;
 
 /// A complete request. It borrows nothing from the connection, so it may outlive it.
 pub struct Request {
@@ -39,10 +40,11 @@ impl Request {
     }
 }
 
-/// A request and the right to answer it, on its way to a worker.
-pub struct Job {
-    /// The request, shared by the object that the handler sees and by the worker that answers.
-    pub request: Arc<Request>,
-    /// The right to answer it, once.
-    pub responder: Responder,
+/// What a worker takes from the queue.
+pub enum Job {
+    /// A request, shared by the object that the handler sees and by the worker that answers, and the right to answer it,
+    /// once.
+    Request(Arc<Request>, Responder),
+    /// A WebSocket with events that no other worker tells.
+    Events(Arc<Socket>),
 }

@@ -65,6 +65,8 @@ pub struct Policy {
     pub body_bytes_max: Option<u64>,
     /// Whether requests of this route get a line in the access log.
     pub access_log: bool,
+    /// Whether it is a WebSocket: requests that do not ask for one, or wrongly, are refused by the IO thread.
+    pub websocket: bool,
 }
 
 /// What a request's method and path lead to.

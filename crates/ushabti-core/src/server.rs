@@ -1,7 +1,7 @@
 //! What all threads of one server share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -11,10 +11,11 @@ use crate::access_log::{AccessLog, Entry};
 use crate::config::Config;
 use crate::fork;
 use crate::journal::{Journal, Level};
-use crate::queue::Queue;
+use crate::queue::{Pushed, Queue};
 use crate::request::Job;
 use crate::routes::RouteTable;
 use crate::stats::Counters;
+use crate::websocket::{Gathering, Hub, Socket};
 
 /// Where a server is in its life; it only goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +47,13 @@ pub struct Shared {
     pub journal: Journal,
     /// Counters.
     pub counters: Counters,
+    /// The topics of its WebSockets; other servers may have the same.
+    pub hub: Arc<Hub>,
     pub(crate) epoch: Instant,
+    pub(crate) gathering: Gathering,
+    /// The IO thread keeps the watch of the queue, and what it is told to begin that.
+    watching: AtomicBool,
+    pub(crate) watch: Notify,
     /// The process that made the server.
     generation: u32,
     phase: AtomicU8,
@@ -54,7 +61,7 @@ pub struct Shared {
     failed: AtomicBool,
     /// Tells the IO thread that the phase has changed.
     pub(crate) phase_changed: Notify,
-    /// Listeners and connections that are still open.
+    /// See [`Counted`].
     live: AtomicUsize,
     drained: Condvar,
     /// Guards nothing but the wait on `drained`.
@@ -62,7 +69,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, routing: Routing) -> Self {
+    pub(crate) fn new(config: Config, routing: Routing, hub: Arc<Hub>) -> Self {
         let queue = Queue::new(
             config.queue_max,
             config.workers_min,
@@ -76,7 +83,11 @@ impl Shared {
             queue,
             journal: Journal::default(),
             counters: Counters::default(),
+            hub,
             epoch: Instant::now(),
+            gathering: Gathering::default(),
+            watching: AtomicBool::new(false),
+            watch: Notify::new(),
             generation: fork::generation(),
             phase: AtomicU8::new(Phase::Running as u8),
             failed: AtomicBool::new(false),
@@ -102,6 +113,34 @@ impl Shared {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.phase.load(Ordering::Relaxed) != Phase::Running as u8
+    }
+
+    /// Gives the workers a WebSocket that has events and is not with them yet. Any thread.
+    pub fn schedule(&self, socket: Arc<Socket>, now: Instant) {
+        if self.queue.push_uncounted(Job::Events(socket), now) == Pushed::Deferred {
+            self.keep_watch();
+        }
+    }
+
+    /// Has the queue watched from now on, until it says that this is no longer needed. Any thread.
+    pub(crate) fn keep_watch(&self) {
+        if !self.watching.load(Ordering::Relaxed) && !self.watching.swap(true, Ordering::AcqRel) {
+            self.watch.notify_one();
+        }
+    }
+
+    /// Whether the queue is watched. Any thread.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.watching.load(Ordering::Relaxed)
+    }
+
+    /// Ends the watch; true if it must go on, because something has come that relies on it. Whoever relies on it has made
+    /// that known before it looked, so one of the two sees what the other did. IO thread.
+    pub(crate) fn must_watch_on(&self) -> bool {
+        self.watching.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let relied_on = !self.queue.is_empty() || !self.gathering.is_empty();
+        relied_on && !self.watching.swap(true, Ordering::AcqRel)
     }
 
     /// Writes a line of the access log, if there is one. Any thread; never waits.
@@ -134,13 +173,7 @@ impl Shared {
         }
     }
 
-    /// Counts a listener or connection in.
-    pub(crate) fn enter(&self) {
-        self.live.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Counts a listener or connection out.
-    pub(crate) fn leave(&self) {
+    fn leave(&self) {
         if self.live.fetch_sub(1, Ordering::AcqRel) == 1 && self.is_draining() {
             // Taken so that a waiter which has just read `live` is in its wait before the word comes.
             drop(self.drained_lock.lock());
@@ -148,7 +181,7 @@ impl Shared {
         }
     }
 
-    /// Waits until every listener and connection is gone. False: the time was up first. Detached.
+    /// Waits until everything that was counted in is gone. False: the time was up first. Detached.
     pub(crate) fn wait_drained(&self, timeout: Duration) -> bool {
         let until = Instant::now().checked_add(timeout);
         let mut guard = self.drained_lock.lock();
@@ -162,6 +195,23 @@ impl Shared {
             }
         }
         true
+    }
+}
+
+/// Counts something in that a drained server has not: a listener, a connection, a WebSocket whose end was not told yet. It is
+/// counted out when this is dropped.
+pub(crate) struct Counted(Arc<Shared>);
+
+impl Counted {
+    pub(crate) fn new(server: &Arc<Shared>) -> Self {
+        server.live.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(server))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
@@ -189,8 +239,10 @@ impl Shared {
             worker_idle: Duration::from_secs(1),
             server_field: None,
             access_log: AccessLog::Off,
+            websocket: crate::websocket::Config::for_tests(),
         };
         let table = RouteTable::build(Vec::new()).expect("no route is wrong");
-        Self::new(config, Routing { table: Arc::new(table), not_found: None, method_not_allowed: None })
+        let routing = Routing { table: Arc::new(table), not_found: None, method_not_allowed: None };
+        Self::new(config, routing, Arc::default())
     }
 }

@@ -10,6 +10,10 @@ pub struct Counters {
     pub(crate) accepted: AtomicU64,
     /// Answers by the first digit of their status; index 0 counts answers whose client was gone before they were sent.
     pub(crate) answers: [AtomicU64; 6],
+    /// WebSockets that are open now.
+    pub(crate) websockets_open: AtomicUsize,
+    /// Messages of WebSockets received.
+    pub(crate) websocket_messages: AtomicU64,
     /// Requests given to the workers.
     pub(crate) dispatched: AtomicU64,
     /// Answers that the IO thread gave without a worker.
@@ -27,6 +31,10 @@ pub struct Stats {
     pub connections_accepted: u64,
     /// Answers sent, by the first digit of their status; index 0: discarded because the client was gone.
     pub answers: [u64; 6],
+    /// WebSockets that are open now.
+    pub websockets_open: usize,
+    /// Messages of WebSockets received since the start.
+    pub websocket_messages: u64,
     /// Requests given to the workers.
     pub dispatched: u64,
     /// Answers that the IO thread gave without a worker.
@@ -55,6 +63,8 @@ impl Counters {
             connections_open: self.open.load(Ordering::Relaxed),
             connections_accepted: get(&self.accepted),
             answers: std::array::from_fn(|digit| get(&self.answers[digit])),
+            websockets_open: self.websockets_open.load(Ordering::Relaxed),
+            websocket_messages: get(&self.websocket_messages),
             dispatched: get(&self.dispatched),
             refused: get(&self.refused),
             accept_pauses: get(&self.accept_pauses),

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use crate::routes::RouteTable;
+use crate::sockets::Sockets;
 
 /// The application as the workers see it, fixed when the server starts.
 #[pyclass(frozen, module = "ushabti._core")]
@@ -24,8 +25,17 @@ pub struct Application {
     pub(crate) cut: Py<PyAny>,
     /// The class of responses.
     pub(crate) response: Py<PyType>,
-    /// `loads(bytes) -> object`.
+    /// `loads(bytes) -> object`, and `dumps(object) -> text or bytes`.
     pub(crate) loads: Py<PyAny>,
+    pub(crate) dumps: Py<PyAny>,
+    /// `bind(handler) -> (on_message, takes_event, is_blocking, deliver)`: what is called for a WebSocket.
+    pub(crate) bind: Py<PyAny>,
+    /// `socket_failed(socket, exception, deliver or None)`: a handler of a WebSocket raised.
+    pub(crate) socket_failed: Py<PyAny>,
+    /// The members of `Event`: open, message, error, close.
+    pub(crate) events: [Py<PyAny>; 4],
+    /// The WebSockets whose last event was not told yet.
+    pub(crate) sockets: Sockets,
     pub(crate) text_type: String,
     pub(crate) bytes_type: String,
 }
@@ -39,7 +49,7 @@ impl Application {
 #[pymethods]
 impl Application {
     #[new]
-    #[pyo3(signature = (*, endpoints, routes, as_response, fail, nothing, surplus, cut, response, loads, text_type, bytes_type))]
+    #[pyo3(signature = (*, endpoints, routes, as_response, fail, nothing, surplus, cut, response, loads, dumps, bind, socket_failed, events, text_type, bytes_type))]
     #[expect(clippy::too_many_arguments, reason = "keyword-only on the side of Python, where it is called once")]
     fn new(
         endpoints: Vec<Py<PyAny>>,
@@ -51,9 +61,30 @@ impl Application {
         cut: Py<PyAny>,
         response: Py<PyType>,
         loads: Py<PyAny>,
+        dumps: Py<PyAny>,
+        bind: Py<PyAny>,
+        socket_failed: Py<PyAny>,
+        events: [Py<PyAny>; 4],
         text_type: String,
         bytes_type: String,
     ) -> Self {
-        Self { endpoints, routes, as_response, fail, nothing, surplus, cut, response, loads, text_type, bytes_type }
+        Self {
+            endpoints,
+            routes,
+            as_response,
+            fail,
+            nothing,
+            surplus,
+            cut,
+            response,
+            loads,
+            dumps,
+            bind,
+            socket_failed,
+            events,
+            sockets: Sockets::default(),
+            text_type,
+            bytes_type,
+        }
     }
 }

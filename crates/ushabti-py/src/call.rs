@@ -36,17 +36,17 @@ impl Drop for Sleeper {
     }
 }
 
-/// `callable(argument, **parameters)`.
-pub(crate) fn call<'py>(
+/// `callable(*arguments, **parameters)`.
+pub(crate) fn call<'py, const N: usize>(
     callable: &Bound<'py, PyAny>,
-    argument: &Bound<'py, PyAny>,
+    arguments: [&Bound<'py, PyAny>; N],
     parameters: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let arguments = [argument.as_ptr()];
+    let arguments = arguments.map(Bound::as_ptr);
     let parameters = parameters.map_or(ptr::null_mut(), Bound::as_ptr);
     let guard = Sleeper;
     // SAFETY: the thread is attached, as `callable` shows; all pointers are of live objects, or null where that is allowed.
-    let result = unsafe { raw::PyObject_VectorcallDict(callable.as_ptr(), arguments.as_ptr(), 1, parameters) };
+    let result = unsafe { raw::PyObject_VectorcallDict(callable.as_ptr(), arguments.as_ptr(), N, parameters) };
     std::mem::forget(guard);
     // SAFETY: the call returns a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }

@@ -7,11 +7,13 @@ use pyo3::types::PyDict;
 mod imported {
     pyo3::import_exception!(ushabti.errors, AlreadyResponded);
     pyo3::import_exception!(ushabti.errors, ConfigError);
+    pyo3::import_exception!(ushabti.errors, Disconnected);
     pyo3::import_exception!(ushabti.errors, HTTPError);
     pyo3::import_exception!(ushabti.errors, ServerStateError);
+    pyo3::import_exception!(ushabti.errors, WebSocketError);
 }
 
-pub(crate) use imported::{AlreadyResponded, ConfigError, HTTPError, ServerStateError};
+pub(crate) use imported::{AlreadyResponded, ConfigError, Disconnected, HTTPError, ServerStateError, WebSocketError};
 
 /// `HTTPError(status, detail)`.
 pub(crate) fn http_error(status: u16, detail: String) -> PyErr {

@@ -8,11 +8,16 @@ mod application;
 mod call;
 mod exceptions;
 mod gil;
+mod hub;
+mod message;
 mod multidict;
 mod reply;
 mod request;
 mod routes;
 mod server;
+mod sockets;
+mod upgrade;
+mod websocket;
 mod worker;
 
 /// The native half of the package.
@@ -21,6 +26,10 @@ mod _core {
     #[pymodule_export]
     use super::application::Application;
     #[pymodule_export]
+    use super::hub::Hub;
+    #[pymodule_export]
+    use super::message::Message;
+    #[pymodule_export]
     use super::multidict::MultiDict;
     #[pymodule_export]
     use super::request::Request;
@@ -28,6 +37,8 @@ mod _core {
     use super::routes::RouteTable;
     #[pymodule_export]
     use super::server::Server;
+    #[pymodule_export]
+    use super::websocket::WebSocket;
     #[pymodule_export]
     use super::worker::{current, in_forked_child};
 }

@@ -37,7 +37,8 @@ enum Body {
     Pieces(Py<PyAny>),
 }
 
-type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+/// A field's name and value.
+pub(crate) type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
 /// Encodes the answer that `value` stands for into `buffer`. Attached; nothing is sent yet.
 ///
@@ -91,13 +92,7 @@ fn copied(promise: Promise, body: &[u8], buffer: &mut Vec<u8>) -> Prepared {
 fn prepare_response(response: &Bound<'_, PyAny>, responder: &Responder, buffer: &mut Vec<u8>) -> PyResult<Prepared> {
     let py = response.py();
     let status: u16 = response.getattr(intern!(py, "status"))?.extract()?;
-    let pairs = response.getattr(intern!(py, "headers"))?.getattr(intern!(py, "pairs"))?;
-    let pairs = pairs.cast_into::<PyList>()?;
-    let mut fields: Vec<Field<'static>> = Vec::with_capacity(pairs.len());
-    for pair in pairs.iter() {
-        let pair = pair.cast_into::<PyTuple>()?;
-        fields.push((field_bytes(&pair.get_item(0)?)?, field_bytes(&pair.get_item(1)?)?));
-    }
+    let fields = fields_of(&response.getattr(intern!(py, "headers"))?)?;
     let body = response.getattr(intern!(py, "body"))?;
     let whole = body.cast::<PyBytes>().ok();
     let length = match &whole {
@@ -124,6 +119,17 @@ fn promised_length(fields: &[Field<'_>]) -> Length {
         .find(|(name, _)| name.eq_ignore_ascii_case(b"content-length"))
         .and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse().ok())
         .map_or(Length::Stream, Length::Known)
+}
+
+/// The fields of a `Headers`.
+pub(crate) fn fields_of(headers: &Bound<'_, PyAny>) -> PyResult<Vec<Field<'static>>> {
+    let pairs = headers.getattr(intern!(headers.py(), "pairs"))?.cast_into::<PyList>()?;
+    let mut fields = Vec::with_capacity(pairs.len());
+    for pair in pairs.iter() {
+        let pair = pair.cast_into::<PyTuple>()?;
+        fields.push((field_bytes(&pair.get_item(0)?)?, field_bytes(&pair.get_item(1)?)?));
+    }
+    Ok(fields)
 }
 
 /// Header text as bytes: ISO 8859-1, one byte a character (RFC 9110 section 5.5).

@@ -13,6 +13,7 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use ushabti_core::listener::Peer;
 use ushabti_core::reply::Responder;
 use ushabti_core::request::Request as CoreRequest;
+use ushabti_core::websocket::{self, Upgraded};
 use ushabti_proto::http1::head::Version;
 use ushabti_proto::uri;
 
@@ -20,6 +21,8 @@ use crate::application::Application;
 use crate::exceptions::{AlreadyResponded, http_error};
 use crate::multidict::{MultiDict, latin1};
 use crate::reply::{Prepared, prepare};
+use crate::upgrade::{Subprotocols, upgrade};
+use crate::websocket::WebSocket;
 
 /// One HTTP request (RFC 9110).
 ///
@@ -30,6 +33,8 @@ pub struct Request {
     application: Py<Application>,
     /// The right to answer; taken by the first answer. The lock is held for the taking alone.
     responder: Mutex<Option<Responder>>,
+    /// The WebSocket that it has become, until the handler has returned.
+    upgraded: Mutex<Option<Upgraded>>,
     body: PyOnceLock<Py<PyBytes>>,
     query: PyOnceLock<Py<MultiDict>>,
     path_params: PyOnceLock<Py<PyDict>>,
@@ -44,6 +49,7 @@ impl Request {
             core,
             application,
             responder: Mutex::new(Some(responder)),
+            upgraded: Mutex::new(None),
             body: PyOnceLock::new(),
             query: PyOnceLock::new(),
             path_params: PyOnceLock::new(),
@@ -53,6 +59,24 @@ impl Request {
 
     pub(crate) fn core(&self) -> &Arc<CoreRequest> {
         &self.core
+    }
+
+    pub(crate) fn application(&self) -> &Py<Application> {
+        &self.application
+    }
+
+    /// Notes that it has become a WebSocket, whose events begin with [`Request::begin_events`].
+    pub(crate) fn set_upgraded(&self, upgraded: Upgraded) {
+        *self.upgraded.lock() = Some(upgraded);
+    }
+
+    /// The handler has returned, or `failed`: if it has made a WebSocket, that comes to life, or to its end.
+    pub(crate) fn begin_events(&self, failed: bool) {
+        let Some(upgraded) = self.upgraded.lock().take() else { return };
+        if failed {
+            upgraded.socket().fail();
+        }
+        upgraded.finish();
     }
 
     pub(crate) fn take_responder(&self) -> Option<Responder> {
@@ -293,6 +317,32 @@ impl Request {
                 Err(error)
             }
         }
+    }
+
+    /// Makes the connection a WebSocket (RFC 6455 section 4.2). Its events begin when the handler has returned; it can be
+    /// sent to before.
+    ///
+    /// `handler` is a function of `(socket, event, message)` or an object with methods `on_open`, `on_message`, `on_error`
+    /// and `on_close`; `None` is the server's `websocket_handler`. `subprotocol` is one that the client must have offered, or
+    /// several of which the first that it has offered is taken, or none. `headers` are sent along.
+    ///
+    /// Raises `HTTPError` if this is no valid upgrade request, `AlreadyResponded` if an answer was given before,
+    /// `Disconnected` if the client is gone, `ConfigError` if there is no handler, and `ValueError` or `TypeError` if the
+    /// headers cannot be sent.
+    #[pyo3(signature = (handler=None, *, subprotocol=None, headers=None))]
+    fn upgrade(
+        slf: &Bound<'_, Self>,
+        handler: Option<&Bound<'_, PyAny>>,
+        subprotocol: Option<Subprotocols>,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<WebSocket>> {
+        upgrade(slf, handler, subprotocol, headers)
+    }
+
+    /// The subprotocols that the client offers, in the order of its preference; none if this is no valid upgrade request.
+    #[getter]
+    fn subprotocols(&self) -> Vec<String> {
+        websocket::offered_protocols(&self.core.head)
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "the signature is given")]

@@ -10,7 +10,7 @@ use crate::exceptions::ConfigError;
 
 /// The routes of one application, compiled.
 ///
-/// Takes `(number, methods or None, parts, max_body or None, access_log)` for each route; the parts are those of
+/// Takes `(number, methods or None, parts, max_body or None, access_log, is_websocket)` for each route; the parts are those of
 /// `ushabti.patterns`. Raises `ConfigError` for a pattern that cannot be compiled.
 #[pyclass(frozen, module = "ushabti._core")]
 pub struct RouteTable {
@@ -19,7 +19,7 @@ pub struct RouteTable {
     names: Vec<Py<PyString>>,
 }
 
-type Route = (u32, Option<Vec<String>>, Vec<Vec<String>>, Option<u64>, bool);
+type Route = (u32, Option<Vec<String>>, Vec<Vec<String>>, Option<u64>, bool, bool);
 
 impl RouteTable {
     pub(crate) fn table(&self) -> Arc<CoreTable> {
@@ -52,10 +52,10 @@ impl RouteTable {
     fn new(py: Python<'_>, routes: Vec<Route>) -> PyResult<Self> {
         let specs = routes
             .into_iter()
-            .map(|(id, methods, parts, body_bytes_max, access_log)| {
+            .map(|(id, methods, parts, body_bytes_max, access_log, websocket)| {
                 let parts = parts.iter().map(|texts| Part::from_texts(texts)).collect::<Result<_, _>>();
                 let parts = parts.map_err(|problem| ConfigError::new_err(problem.to_string()))?;
-                Ok(RouteSpec { id, methods, parts, policy: Policy { body_bytes_max, access_log } })
+                Ok(RouteSpec { id, methods, parts, policy: Policy { body_bytes_max, access_log, websocket } })
             })
             .collect::<PyResult<Vec<_>>>()?;
         let table = CoreTable::build(specs).map_err(|problem| ConfigError::new_err(problem.to_string()))?;

@@ -6,11 +6,14 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use ushabti_core::access_log::AccessLog;
 use ushabti_core::config::Config;
+use ushabti_core::websocket::{self, Origins, Overflow};
 use ushabti_core::{Routing, Server as CoreServer};
 use ushabti_proto::http1::connection::Limits;
+use ushabti_proto::websocket::deflate::DeflatePolicy;
 
 use crate::application::Application;
 use crate::exceptions::{ConfigError, ServerStateError, bind_error};
+use crate::hub::Hub;
 use crate::routes::RouteTable;
 use crate::worker;
 
@@ -32,6 +35,13 @@ struct Settings {
     thread_idle: f64,
     server_header: Option<String>,
     access_log: String,
+    max_message: usize,
+    websocket_ping: f64,
+    websocket_idle: f64,
+    websocket_outbox: usize,
+    websocket_overflow: String,
+    websocket_compress: bool,
+    websocket_origins: Vec<String>,
 }
 
 impl Settings {
@@ -64,6 +74,23 @@ impl Settings {
                 "json" => AccessLog::Json,
                 _ => AccessLog::Off,
             },
+            websocket: websocket::Config {
+                message_bytes_max: self.max_message,
+                ping: seconds(self.websocket_ping)?,
+                idle: seconds(self.websocket_idle)?,
+                outbox_bytes_max: self.websocket_outbox,
+                overflow: match self.websocket_overflow.as_str() {
+                    "drop" => Overflow::Drop,
+                    "wait" => Overflow::Wait,
+                    _ => Overflow::Close,
+                },
+                deflate: self.websocket_compress.then(DeflatePolicy::default),
+                origins: match self.websocket_origins.as_slice() {
+                    [only] if only == "any" => Origins::Any,
+                    [only] if only == "same" => Origins::Same,
+                    _ => Origins::Only(self.websocket_origins),
+                },
+            },
         })
     }
 }
@@ -88,16 +115,17 @@ impl Server {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (settings, routes, *, not_found=None, method_not_allowed=None))]
+    #[pyo3(signature = (settings, routes, *, hub, not_found=None, method_not_allowed=None))]
     fn new(
         py: Python<'_>,
         settings: Settings,
         routes: &RouteTable,
+        hub: &Hub,
         not_found: Option<u32>,
         method_not_allowed: Option<u32>,
     ) -> PyResult<Self> {
         let routing = Routing { table: routes.table(), not_found, method_not_allowed };
-        Ok(Self { core: CoreServer::new(settings.into_config(!is_gil_enabled(py)?)?, routing) })
+        Ok(Self { core: CoreServer::new(settings.into_config(!is_gil_enabled(py)?)?, routing, hub.core()) })
     }
 
     /// Opens the sockets of one address; returns the addresses as bound. Raises `BindError`.
@@ -172,6 +200,8 @@ impl Server {
         stats.set_item("accept_pauses", counts.accept_pauses)?;
         stats.set_item("requests_dispatched", counts.dispatched)?;
         stats.set_item("answers_without_worker", counts.refused)?;
+        stats.set_item("websockets_open", counts.websockets_open)?;
+        stats.set_item("websocket_messages", counts.websocket_messages)?;
         let by_class = PyDict::new(py);
         for (digit, count) in counts.answers.iter().enumerate().skip(1) {
             by_class.set_item(format!("{digit}xx"), count)?;

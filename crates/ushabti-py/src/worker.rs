@@ -5,11 +5,13 @@
 //! are ready it stays attached for a turn, and writes short answers so: a write never blocks.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pyo3::prelude::*;
 use ushabti_core::queue::{Growing, Queue, Seat, Taken};
-use ushabti_core::request::Job;
+use ushabti_core::reply::Responder;
+use ushabti_core::request::{Job, Request as CoreRequest};
 use ushabti_core::{Shared, fork};
 
 use crate::application::Application;
@@ -18,6 +20,7 @@ use crate::exceptions::{exception, log_error};
 use crate::gil;
 use crate::reply::{Outgoing, prepare};
 use crate::request::Request;
+use crate::sockets;
 
 /// The largest buffer that a worker keeps between two answers.
 const KEEP_BYTES: usize = 64 * 1024;
@@ -84,16 +87,12 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>
         if buffer.capacity() > KEEP_BYTES {
             buffer = Vec::with_capacity(1024);
         }
-        let Job { request, responder } = job;
-        let request = match Bound::new(py, Request::new(request, responder, application.clone_ref(py))) {
-            Ok(request) => request,
-            Err(error) => {
-                // Out of memory: the request's right to answer was dropped, which has sent a 500.
-                log_error(py, "a request could not be given to its handler", Some(&error));
-                continue;
+        match job {
+            Job::Request(request, responder) => {
+                outgoing = run_request(py, shared, application, request, responder, &mut buffer);
             }
-        };
-        outgoing = handle(shared, application.get(), &request, &mut buffer);
+            Job::Events(socket) => sockets::tell(py, shared, application.get(), socket),
+        }
         if shared.is_forked() {
             // The handler has forked, and this is the child. The parent answers; this thread ends, and being the
             // only one of the process, ends that.
@@ -102,6 +101,24 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>
             return;
         }
         turn.finished(queue, &seat);
+    }
+}
+
+fn run_request(
+    py: Python<'_>,
+    shared: &Shared,
+    application: &Py<Application>,
+    request: Arc<CoreRequest>,
+    responder: Responder,
+    buffer: &mut Vec<u8>,
+) -> Option<Outgoing> {
+    match Bound::new(py, Request::new(request, responder, application.clone_ref(py))) {
+        Ok(request) => handle(shared, application.get(), &request, buffer),
+        Err(error) => {
+            // Out of memory: the request's right to answer was dropped, which has sent a 500.
+            log_error(py, "a request could not be given to its handler", Some(&error));
+            None
+        }
     }
 }
 
@@ -194,6 +211,7 @@ fn handle(
         }
         answer(application, request, &value, buffer)
     });
+    let failed = result.is_err();
     let outgoing = result.or_else(|error| {
         if shared.is_forked() {
             return Ok(None);
@@ -203,6 +221,10 @@ fn handle(
     });
     CURRENT.with_borrow_mut(Option::take);
     match outgoing {
+        Ok(None) => {
+            request.get().begin_events(failed);
+            None
+        }
         Ok(outgoing) => outgoing,
         Err(error) => {
             // The answer to the error failed as well. What is sent now needs nothing of the application.
@@ -211,6 +233,7 @@ fn handle(
                 let core = request.get().core();
                 py.detach(|| responder.refuse(core, 500, &[], ""));
             }
+            request.get().begin_events(true);
             None
         }
     }
@@ -221,7 +244,7 @@ fn call_endpoint<'py>(application: &Application, request: &Bound<'py, Request>) 
     let core = request.get().core();
     let endpoint = application.endpoint(py, core.route);
     let parameters = if core.params.is_empty() { None } else { Some(request.get().parameters(py)?) };
-    call(endpoint, request.as_any(), parameters.as_ref())
+    call(endpoint, [request.as_any()], parameters.as_ref())
 }
 
 fn answer(

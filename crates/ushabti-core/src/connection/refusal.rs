@@ -9,31 +9,23 @@ use ushabti_proto::http1::head::RequestHead;
 use super::{Connection, Flow, Incoming};
 use crate::access_log::Entry;
 use crate::clock::Deadline;
-use crate::reply;
+use crate::reply::{self, Refusal};
 use crate::stats::Counters;
 
 /// The largest body that is read only to be thrown away, so that the connection of a refused request can go on.
 const SWALLOW_MAX: u64 = 64 * 1024;
 
-/// What is answered to a request that no worker sees.
-pub(super) struct Refusal {
+/// A request that no worker sees, and what is answered to it.
+pub(super) struct Refused {
     pub(super) head: RequestHead,
-    status: u16,
-    allow: Option<String>,
-    detail: &'static str,
+    refusal: Refusal,
     received: Instant,
 }
 
 impl Connection {
     /// Refuses a request whose head is complete. A small body is read first, so that the connection can go on; a
     /// large one, or one that the client has not begun to send, is not worth it: then the connection ends.
-    pub(super) fn refuse(
-        &mut self,
-        head: RequestHead,
-        status: u16,
-        allow: Option<String>,
-        detail: &'static str,
-    ) -> Result<(), Flow> {
+    pub(super) fn refuse(&mut self, head: RequestHead, refusal: Refusal) -> Result<(), Flow> {
         let small = match head.framing() {
             BodyFraming::None => true,
             BodyFraming::Length(bytes) => bytes <= SWALLOW_MAX && !self.protocol.continue_wanted(),
@@ -41,16 +33,16 @@ impl Connection {
         };
         let received = Instant::now();
         if small && self.protocol.set_body_max(SWALLOW_MAX).is_ok() {
-            self.incoming = Some(Incoming::Refused(Box::new(Refusal { head, status, allow, detail, received })));
+            self.incoming = Some(Incoming::Refused(Box::new(Refused { head, refusal, received })));
             return Ok(());
         }
-        Err(self.answer_refusal(&Refusal { head, status, allow, detail, received }, false))
+        Err(self.answer_refusal(&Refused { head, refusal, received }, false))
     }
 
-    pub(super) fn answer_refusal(&mut self, refusal: &Refusal, keep_alive: bool) -> Flow {
-        let Refusal { head, status, allow, detail, received } = refusal;
-        let allow = allow.as_ref().map(|methods| (b"allow".as_slice(), methods.as_bytes()));
-        self.answer_now(Some(head), keep_alive, *status, allow.as_slice(), detail, *received)
+    pub(super) fn answer_refusal(&mut self, refused: &Refused, keep_alive: bool) -> Flow {
+        let Refused { head, refusal: Refusal { status, fields, detail }, received } = refused;
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        self.answer_now(Some(head), keep_alive, *status, &fields, detail, *received)
     }
 
     /// Answers what is no valid request, after which nothing that the client sends can be trusted.
@@ -94,7 +86,7 @@ impl Connection {
         let server = &self.io.server;
         if self.timed {
             self.timed = false;
-            self.io.clock.set(self.key, Deadline::WhenQuiet);
+            self.io.clock.set(self.place.key, Deadline::WhenQuiet);
         }
         self.link.begin_exchange(true);
         let body_bytes = reply::refuse(&self.link, head, keep_alive, status, fields, detail);

@@ -84,13 +84,13 @@ impl<J> Queue<J> {
         self.turn.load(Ordering::Relaxed) || (self.hot.load(Ordering::Relaxed) != 0 && self.is_quick(now))
     }
 
-    /// Has the watch kept from this push on. IO thread.
+    /// Has the watch kept from this push on.
     pub(super) fn be_watched(&self) {
         self.relied_on.store(true, Ordering::Relaxed);
         self.watched.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a worker has asked for the watch. IO thread.
+    /// Whether a worker has asked for the watch.
     pub(super) fn wants_watch(&self) -> bool {
         self.turns_wanted.load(Ordering::Relaxed)
     }

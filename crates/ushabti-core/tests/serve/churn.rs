@@ -9,10 +9,10 @@ const THREADS: u64 = 4;
 const CONNECTIONS: u64 = 600;
 
 /// Marsaglia's xorshift: the same numbers in every run.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

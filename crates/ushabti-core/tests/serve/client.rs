@@ -75,6 +75,31 @@ impl Client {
         Ok(())
     }
 
+    /// Reads one frame of a WebSocket: its opcode and its payload.
+    pub(crate) fn frame(&mut self) -> (u8, Vec<u8>) {
+        self.fill(2);
+        assert_eq!(self.received[0] & 0xf0, 0x80, "the server's frames are final and have no reserved bit set");
+        let (start, length) = match self.received[1] {
+            126 => {
+                self.fill(4);
+                (4, usize::from(u16::from_be_bytes([self.received[2], self.received[3]])))
+            }
+            short @ 0..126 => (2, usize::from(short)),
+            other => panic!("no frame of a test is so long, or masked: {other}"),
+        };
+        self.fill(start + length);
+        let opcode = self.received[0] & 0xf;
+        let payload = self.received[start..start + length].to_vec();
+        self.received.drain(..start + length);
+        (opcode, payload)
+    }
+
+    fn fill(&mut self, length: usize) {
+        while self.received.len() < length {
+            self.receive().expect("a whole frame");
+        }
+    }
+
     /// Everything up to the end of the connection; a reset is an end too.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         loop {

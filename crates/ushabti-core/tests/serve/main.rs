@@ -5,4 +5,6 @@ mod client;
 mod exchange;
 mod limits;
 mod running;
+mod sockets;
 mod stop;
+mod websocket;

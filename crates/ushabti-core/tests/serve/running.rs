@@ -12,10 +12,12 @@ use ushabti_core::reply::{Length, Responder};
 use ushabti_core::request::{Job, Request};
 use ushabti_core::routes::{Part, Policy, RouteSpec, RouteTable};
 use ushabti_core::stats::Stats;
+use ushabti_core::websocket::{self, Origins, Overflow};
 use ushabti_core::{Routing, Server, Shared};
 use ushabti_proto::http1::connection::Limits;
 
 use crate::client::Client;
+use crate::sockets::{self, Ledger};
 
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +40,15 @@ pub(crate) fn config() -> Config {
         worker_idle: Duration::from_secs(60),
         server_field: None,
         access_log: AccessLog::Off,
+        websocket: websocket::Config {
+            message_bytes_max: 1 << 20,
+            ping: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            outbox_bytes_max: 1 << 20,
+            overflow: Overflow::Close,
+            deflate: None,
+            origins: Origins::Same,
+        },
     }
 }
 
@@ -77,6 +88,7 @@ pub(crate) struct Running {
     pub(crate) server: Server,
     pub(crate) address: SocketAddr,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) ledger: Arc<Ledger>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -94,19 +106,21 @@ impl Running {
             id: 0,
             methods: None,
             parts: vec![Part::Rest { name: None }],
-            policy: Policy { body_bytes_max: None, access_log: true },
+            policy: Policy { body_bytes_max: None, access_log: true, websocket: false },
         };
         let table = Arc::new(RouteTable::build(vec![every_path]).expect("one route conflicts with none"));
-        let server = Server::new(config, Routing { table, not_found: None, method_not_allowed: None });
+        let routing = Routing { table, not_found: None, method_not_allowed: None };
+        let server = Server::new(config, routing, Arc::default());
         let bound = server.bind("127.0.0.1:0").expect("loopback can be bound");
         let address = bound[0].parse().expect("an address and a port");
-        Self { server, address, gate: Arc::default(), workers: Vec::new() }
+        Self { server, address, gate: Arc::default(), ledger: Arc::default(), workers: Vec::new() }
     }
 
     pub(crate) fn add_workers(&mut self, count: usize) {
         for _ in 0..count {
-            let (shared, gate) = (Arc::clone(self.server.shared()), Arc::clone(&self.gate));
-            self.workers.push(std::thread::spawn(move || work(&shared, &gate)));
+            let (shared, gate, ledger) =
+                (Arc::clone(self.server.shared()), Arc::clone(&self.gate), Arc::clone(&self.ledger));
+            self.workers.push(std::thread::spawn(move || work(&shared, &gate, &ledger)));
         }
     }
 
@@ -144,16 +158,19 @@ impl Running {
     }
 }
 
-fn work(shared: &Shared, gate: &Gate) {
+fn work(shared: &Shared, gate: &Gate, ledger: &Ledger) {
     let seat = shared.queue.enter();
-    while let Taken::Job(Job { request, responder }) = shared.queue.take(&seat) {
+    while let Taken::Job(job) = shared.queue.take(&seat) {
         shared.queue.running(&seat, Instant::now());
-        handle(&request, responder, gate);
+        match job {
+            Job::Request(request, responder) => handle(&request, responder, gate),
+            Job::Events(socket) => ledger.tell(shared, &socket),
+        }
     }
 }
 
 /// `/echo`, `/bytes/N`, `/sleep/MS`, `/gate`, `/stream/N` (N pieces of 64 KiB), `/elsewhere` (answered by another thread),
-/// `/drop` (not answered).
+/// `/drop` (not answered), `/ws` (becomes a WebSocket, see `sockets`).
 fn handle(request: &Arc<Request>, responder: Responder, gate: &Gate) {
     let path = request.head.path();
     let (name, number) = path[1..].split_once('/').unwrap_or((&path[1..], "0"));
@@ -174,6 +191,7 @@ fn handle(request: &Arc<Request>, responder: Responder, gate: &Gate) {
             std::thread::spawn(move || send(&request, responder, b"from elsewhere"));
         }
         "drop" => drop(responder),
+        "ws" => sockets::upgrade(request, responder),
         _ => send(request, responder, &request.body),
     }
 }

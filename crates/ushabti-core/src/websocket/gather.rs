@@ -1,0 +1,86 @@
+//! Many frames as one write: what a handler sends to its own socket while more of that socket's messages wait for it.
+//!
+//! A client that has sent sixteen messages in one packet gets its sixteen answers in one. The price is that an answer waits
+//! for the next ones, which is right only while handlers take microseconds. One that suddenly takes long is noticed by the
+//! watch of the queue, a tick of the IO thread, which then lets the frames go.
+//!
+//! Why nothing is held for long: the worker enters its hold in the list, passes a full fence and looks whether the watch is
+//! kept; if not, it does not hold. The watch ends by saying so, a full fence, and a look at the list. So either the worker
+//! sees that nobody watches, or the watch sees the hold and goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use parking_lot::Mutex;
+
+use super::Socket;
+use crate::link::Link;
+use crate::server::Shared;
+
+/// The sockets whose frames are being gathered, each by the worker that tells its events.
+#[derive(Default)]
+pub(crate) struct Gathering {
+    holds: Mutex<Vec<Hold>>,
+}
+
+struct Hold {
+    link: Arc<Link>,
+    /// A tick of the watch has seen it.
+    is_old: bool,
+}
+
+impl Gathering {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.holds.lock().is_empty()
+    }
+
+    /// Lets the frames of handlers go that have been at it since the last tick. IO thread.
+    pub(crate) fn tick(&self) {
+        let mut holds = self.holds.lock();
+        for hold in holds.iter_mut() {
+            if hold.is_old {
+                hold.link.release();
+            }
+            hold.is_old = true;
+        }
+    }
+}
+
+/// Gathers the frames that are sent to one socket until this is dropped.
+pub struct Gathered<'a> {
+    server: &'a Shared,
+    link: Arc<Link>,
+}
+
+impl<'a> Gathered<'a> {
+    /// Begins to gather; `None` where nobody would notice a handler that takes long. The worker that has the socket, while it
+    /// has more events.
+    pub fn begin(server: &'a Shared, socket: &Socket) -> Option<Self> {
+        if !server.is_watching() {
+            return None;
+        }
+        let link = socket.link()?;
+        server.gathering.holds.lock().push(Hold { link: Arc::clone(&link), is_old: false });
+        let gathered = Self { server, link };
+        fence(Ordering::SeqCst);
+        if !server.is_watching() {
+            return None;
+        }
+        gathered.link.hold();
+        Some(gathered)
+    }
+}
+
+impl Drop for Gathered<'_> {
+    fn drop(&mut self) {
+        if self.server.is_forked() {
+            return;
+        }
+        let mut holds = self.server.gathering.holds.lock();
+        if let Some(at) = holds.iter().position(|hold| Arc::ptr_eq(&hold.link, &self.link)) {
+            holds.swap_remove(at);
+        }
+        drop(holds);
+        self.link.release();
+    }
+}

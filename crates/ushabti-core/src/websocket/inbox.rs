@@ -1,0 +1,392 @@
+//! The events of one socket on their way from the IO thread to a worker.
+//!
+//! # The hand-over
+//!
+//! All of it happens under one lock, held for moving a few words. The IO task puts events in; the first one schedules the
+//! socket, which is then in the queue or with a worker, once, until [`Inbox::next`] finds nothing and says so under the
+//! same lock. So an event is either found by the worker that has the socket, or schedules it anew: none is left lying,
+//! and no two workers have it.
+//!
+//! Of the four kinds each waits in its own place, and they are told in the order open, messages, fault, end, whatever the
+//! order in which threads come by.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use ushabti_proto::websocket::message::Message;
+
+use super::socket::{Closing, Style};
+
+/// Messages that may wait, and their bytes. One more than the bytes allow may pass them: a message is not cut.
+const MESSAGES_MAX: usize = 64;
+const BYTES_MAX: usize = 256 * 1024;
+
+/// Why a connection has failed; what follows is its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The close code.
+    pub code: u16,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// What a worker tells the handler of a socket.
+#[derive(Debug)]
+pub enum Event {
+    /// The 101 is out: the first event.
+    Open,
+    /// A message.
+    Message(Message),
+    /// The connection has failed.
+    Fault(Fault),
+    /// The socket is closed: the last event.
+    Close(Closing),
+    /// The client was gone before the 101 was out. There was no event before, and there will be none.
+    Discarded,
+}
+
+/// What the IO task learns when it puts messages in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// The socket must be scheduled.
+    pub(super) schedule: bool,
+    /// No more fits in: the task is signalled when it does.
+    pub(super) is_full: bool,
+}
+
+#[derive(Default)]
+struct State {
+    is_scheduled: bool,
+    is_open_due: bool,
+    messages: VecDeque<Message>,
+    bytes: usize,
+    fault: Option<Fault>,
+    end: End,
+    ear: Ear,
+    /// The IO task does not read until there is room.
+    is_paused: bool,
+}
+
+/// What becomes of messages.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Ear {
+    #[default]
+    Open,
+    /// They are thrown away: this side has begun to close.
+    Deaf,
+    /// They are thrown away: a handler has failed, which was told as the fault that there is.
+    Failed,
+}
+
+/// What is told last.
+#[derive(Default)]
+enum End {
+    #[default]
+    NotYet,
+    Closed(Closing),
+    Discarded,
+    Told,
+}
+
+impl State {
+    fn is_deaf(&self) -> bool {
+        self.ear != Ear::Open
+    }
+
+    fn has_ended(&self) -> bool {
+        !matches!(self.end, End::NotYet)
+    }
+
+    /// Whether the end is still to be told.
+    fn is_end_due(&self) -> bool {
+        matches!(self.end, End::Closed(_) | End::Discarded)
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages.len() >= MESSAGES_MAX || self.bytes >= BYTES_MAX
+    }
+
+    fn take_message(&mut self) -> Option<Message> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.data.len();
+        if self.messages.is_empty() && self.messages.capacity() > 4 {
+            self.messages = VecDeque::new();
+        }
+        Some(message)
+    }
+
+    /// Whether the IO task may be told that there is room again: not for every message, but when half is free.
+    fn resume(&mut self) -> bool {
+        let wanted = self.is_paused && self.messages.len() <= MESSAGES_MAX / 2 && self.bytes <= BYTES_MAX / 2;
+        if wanted {
+            self.is_paused = false;
+        }
+        wanted
+    }
+
+    fn schedule(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_scheduled, true)
+    }
+}
+
+/// The events of a socket that no worker has taken.
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    /// For the thread of a blocking handler, which takes the messages itself.
+    arrived: Condvar,
+    style: Style,
+}
+
+/// What [`Inbox::receive`] brings.
+#[derive(Debug)]
+pub enum Received {
+    /// A message.
+    Message(Message),
+    /// There will be no more.
+    Closed,
+    /// The time was over first.
+    TimedOut,
+}
+
+impl Inbox {
+    pub(super) fn new(style: Style) -> Self {
+        Self { state: Mutex::new(State::default()), arrived: Condvar::new(), style }
+    }
+
+    /// The 101 is out. True: the socket must be scheduled. IO task.
+    pub(super) fn open(&self) -> bool {
+        let mut state = self.state.lock();
+        state.is_open_due = true;
+        state.schedule()
+    }
+
+    /// Puts messages in, in their order, and leaves `messages` empty. IO task.
+    pub(super) fn push(&self, messages: &mut Vec<Message>) -> Room {
+        let mut state = self.state.lock();
+        if state.is_deaf() {
+            messages.clear();
+        }
+        if messages.is_empty() {
+            return Room { schedule: false, is_full: state.is_paused };
+        }
+        state.bytes += messages.iter().map(|message| message.data.len()).sum::<usize>();
+        state.messages.extend(messages.drain(..));
+        state.is_paused = state.is_full();
+        let is_full = state.is_paused;
+        if self.style == Style::Blocking {
+            drop(state);
+            self.arrived.notify_one();
+            return Room { schedule: false, is_full };
+        }
+        Room { schedule: state.schedule(), is_full }
+    }
+
+    /// How many more messages may be read before they are put in. IO task.
+    pub(super) fn room(&self) -> usize {
+        let state = self.state.lock();
+        if state.is_full() && !state.is_deaf() { 0 } else { MESSAGES_MAX.saturating_sub(state.messages.len()).max(1) }
+    }
+
+    /// Gives back memory that a burst of messages has left behind. IO task.
+    pub(super) fn shrink(&self) {
+        let mut state = self.state.lock();
+        if state.messages.is_empty() {
+            state.messages = VecDeque::new();
+        }
+    }
+
+    /// The socket is closed; `fault` says why it has failed, if it has. True: it must be scheduled. IO task.
+    pub(super) fn end(&self, fault: Option<Fault>, closing: Closing) -> bool {
+        self.finish(End::Closed(closing), fault)
+    }
+
+    /// The client was gone before it was open. True: it must be scheduled.
+    pub(super) fn discard(&self) -> bool {
+        self.finish(End::Discarded, None)
+    }
+
+    fn finish(&self, end: End, fault: Option<Fault>) -> bool {
+        let mut state = self.state.lock();
+        if state.has_ended() {
+            return false;
+        }
+        state.fault = fault.filter(|_| state.ear != Ear::Failed);
+        state.end = end;
+        let schedule = state.schedule();
+        drop(state);
+        self.arrived.notify_all();
+        schedule
+    }
+
+    /// Throws the messages away that wait, and those that come. True: the IO task must be signalled. Any thread.
+    pub(super) fn be_deaf(&self) -> bool {
+        self.stop_listening(Ear::Deaf)
+    }
+
+    fn stop_listening(&self, ear: Ear) -> bool {
+        let mut state = self.state.lock();
+        if state.ear != Ear::Failed {
+            state.ear = ear;
+        }
+        if ear == Ear::Failed {
+            state.fault = None;
+        }
+        let dropped = std::mem::take(&mut state.messages);
+        state.bytes = 0;
+        let resume = state.resume();
+        drop(state);
+        drop(dropped);
+        self.arrived.notify_all();
+        resume
+    }
+
+    /// The same, because a handler has failed: that was told, and nothing else is told as a fault.
+    pub(super) fn fail(&self) -> bool {
+        self.stop_listening(Ear::Failed)
+    }
+
+    /// Takes the next event out, and whether the IO task must be signalled; without one the socket is no longer scheduled.
+    /// The worker that has the socket.
+    pub(super) fn next(&self) -> (Option<Event>, bool) {
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.is_open_due) {
+            return (Some(Event::Open), false);
+        }
+        if self.style == Style::Events {
+            if let Some(message) = state.take_message() {
+                return (Some(Event::Message(message)), state.resume());
+            }
+        }
+        if let Some(fault) = state.fault.take() {
+            return (Some(Event::Fault(fault)), false);
+        }
+        if state.is_end_due() {
+            let event = match std::mem::replace(&mut state.end, End::Told) {
+                End::Closed(closing) => Event::Close(closing),
+                _ => Event::Discarded,
+            };
+            return (Some(event), false);
+        }
+        state.is_scheduled = false;
+        (None, false)
+    }
+
+    /// Whether the worker that has the socket would find an event now.
+    pub(super) fn has_event(&self) -> bool {
+        let state = self.state.lock();
+        state.is_open_due
+            || (self.style == Style::Events && !state.messages.is_empty())
+            || state.fault.is_some()
+            || state.is_end_due()
+    }
+
+    /// Waits for the next message, and says whether the IO task must be signalled. The thread of a blocking handler,
+    /// detached.
+    pub(super) fn receive(&self, timeout: Option<Duration>) -> (Received, bool) {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut state = self.state.lock();
+        loop {
+            if let Some(message) = state.take_message() {
+                return (Received::Message(message), state.resume());
+            }
+            if state.has_ended() || state.is_deaf() {
+                return (Received::Closed, false);
+            }
+            match until {
+                None => self.arrived.wait(&mut state),
+                Some(until) => {
+                    if self.arrived.wait_until(&mut state, until).timed_out() && state.messages.is_empty() {
+                        let closed = state.has_ended() || state.is_deaf();
+                        return (if closed { Received::Closed } else { Received::TimedOut }, false);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ushabti_proto::websocket::message::MessageKind;
+
+    use super::*;
+
+    fn message(bytes: usize) -> Message {
+        Message { kind: MessageKind::Binary, data: vec![0; bytes] }
+    }
+
+    fn closing() -> Closing {
+        Closing { code: 1000, reason: String::new(), is_clean: true }
+    }
+
+    #[test]
+    fn events_are_told_in_their_order_whatever_comes_first() {
+        let inbox = Inbox::new(Style::Events);
+        assert!(inbox.open());
+        assert!(!inbox.end(Some(Fault { code: 1002, reason: String::new() }), closing()));
+        assert!(!inbox.push(&mut vec![message(1)]).schedule, "it is scheduled already");
+        assert!(matches!(inbox.next().0, Some(Event::Open)));
+        assert!(matches!(inbox.next().0, Some(Event::Message(_))));
+        assert!(matches!(inbox.next().0, Some(Event::Fault(_))));
+        assert!(matches!(inbox.next().0, Some(Event::Close(_))));
+        assert!(inbox.next().0.is_none());
+    }
+
+    #[test]
+    fn a_socket_is_scheduled_once_until_its_worker_finds_nothing() {
+        let inbox = Inbox::new(Style::Events);
+        assert!(inbox.open());
+        assert!(matches!(inbox.next().0, Some(Event::Open)));
+        assert!(!inbox.push(&mut vec![message(1)]).schedule);
+        assert!(inbox.next().0.is_some());
+        assert!(inbox.next().0.is_none());
+        assert!(inbox.push(&mut vec![message(1)]).schedule);
+    }
+
+    #[test]
+    fn a_full_inbox_asks_for_a_pause_and_ends_it_when_half_is_free() {
+        let inbox = Inbox::new(Style::Events);
+        for number in 1..=MESSAGES_MAX {
+            assert_eq!(inbox.push(&mut vec![message(1)]).is_full, number == MESSAGES_MAX);
+        }
+        assert_eq!(inbox.room(), 0);
+        let signals = (0..MESSAGES_MAX).filter(|_| inbox.next().1).count();
+        assert_eq!(signals, 1);
+        assert_eq!(inbox.room(), MESSAGES_MAX);
+        assert!(inbox.push(&mut vec![message(BYTES_MAX)]).is_full);
+        assert!(inbox.next().1);
+    }
+
+    #[test]
+    fn the_end_comes_once() {
+        let inbox = Inbox::new(Style::Events);
+        assert!(inbox.discard());
+        assert!(!inbox.end(None, closing()));
+        assert!(matches!(inbox.next().0, Some(Event::Discarded)));
+        assert!(inbox.next().0.is_none());
+    }
+
+    #[test]
+    fn a_deaf_socket_hears_of_its_end_alone() {
+        let inbox = Inbox::new(Style::Events);
+        for _ in 0..MESSAGES_MAX {
+            inbox.push(&mut vec![message(1)]);
+        }
+        assert!(inbox.be_deaf(), "the task waits for room");
+        assert!(!inbox.push(&mut vec![message(1)]).is_full);
+        inbox.end(None, closing());
+        assert!(matches!(inbox.next().0, Some(Event::Close(_))));
+    }
+
+    #[test]
+    fn a_blocking_reader_gets_what_came_before_the_end() {
+        let inbox = Inbox::new(Style::Blocking);
+        assert!(matches!(inbox.receive(Some(Duration::ZERO)).0, Received::TimedOut));
+        assert!(!inbox.push(&mut vec![message(1)]).schedule);
+        assert!(inbox.end(None, closing()));
+        assert!(matches!(inbox.receive(None).0, Received::Message(_)));
+        assert!(matches!(inbox.receive(None).0, Received::Closed));
+        assert!(matches!(inbox.next().0, Some(Event::Close(_))));
+    }
+}

@@ -1,0 +1,300 @@
+//! One WebSocket as its IO task, the workers and everybody who sends to it share it.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use ushabti_proto::websocket::close_code::TRY_AGAIN_LATER;
+use ushabti_proto::websocket::connection::{CloseError, check_close};
+use ushabti_proto::websocket::deflate::DeflateAgreement;
+use ushabti_proto::websocket::frame::{CONTROL_BYTES_MAX, Opcode, encode_frame};
+
+use super::inbox::Received;
+use super::{Event, Hub, Inbox, Outgoing, Overflow};
+use crate::link::{Bound, Link, Unsent};
+use crate::server::Counted;
+
+/// Who takes the messages of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Workers, one event at a time.
+    Events,
+    /// A thread that waits for them by [`Socket::receive`]; workers tell only its beginning and its end.
+    Blocking,
+}
+
+/// How a socket was closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// The code of the Close frame that was sent or received first; 1006 if there was none, 1005 if it had none (RFC 6455
+    /// section 7.1.5).
+    pub code: u16,
+    /// Its reason.
+    pub reason: String,
+    /// Whether both sides have sent a Close frame.
+    pub is_clean: bool,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It is on its way.
+    Queued,
+    /// The socket is closed, or was closed because too much waits for the client.
+    Closed,
+    /// Too much waits for the client: it was dropped.
+    Dropped,
+}
+
+/// One WebSocket. Any thread may call any method that does not say otherwise.
+pub struct Socket {
+    id: u64,
+    /// The number by which the workers know the handler.
+    token: AtomicU32,
+    /// Held by the IO task, so that the descriptor is closed with the connection whoever still knows the socket.
+    link: Weak<Link>,
+    deflate: Option<DeflateAgreement>,
+    pub(super) inbox: Inbox,
+    /// How it is being closed, as soon as that is decided.
+    closing: Mutex<Option<Closing>>,
+    /// The topics that it is subscribed to; `None` when it has left them for good.
+    pub(super) topics: Mutex<Option<Vec<Arc<str>>>>,
+    /// Keeps the server from having drained until the last event was told.
+    counted: Mutex<Option<Counted>>,
+}
+
+impl Socket {
+    pub(super) fn new(link: &Arc<Link>, style: Style, deflate: Option<DeflateAgreement>, counted: Counted) -> Self {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: IDS.fetch_add(1, Ordering::Relaxed),
+            token: AtomicU32::new(0),
+            link: Arc::downgrade(link),
+            deflate,
+            inbox: Inbox::new(style),
+            closing: Mutex::new(None),
+            topics: Mutex::new(Some(Vec::new())),
+            counted: Mutex::new(Some(counted)),
+        }
+    }
+
+    /// A number that no other socket of this process has had.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The number that [`Socket::set_token`] has set.
+    pub fn token(&self) -> u32 {
+        self.token.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number by which the workers find the handler. Before [`Upgraded`](super::Upgraded) is finished.
+    pub fn set_token(&self, token: u32) {
+        self.token.store(token, Ordering::Relaxed);
+    }
+
+    /// Whether messages can be sent: neither side has begun to close.
+    pub fn is_open(&self) -> bool {
+        self.closing.lock().is_none() && self.link().is_some()
+    }
+
+    /// How it is being, or was, closed; `None` while it is open.
+    pub fn closing(&self) -> Option<Closing> {
+        self.closing.lock().clone()
+    }
+
+    /// Bytes that wait for the client in the outbox.
+    pub fn buffered(&self) -> usize {
+        self.link().map_or(0, |link| link.buffered())
+    }
+
+    pub(super) fn link(&self) -> Option<Arc<Link>> {
+        self.link.upgrade().filter(|link| !link.is_lost())
+    }
+
+    // ---- sending
+
+    /// Sends a message. `wait`: for how long, where too much waits for the client; `None` does what the server's options
+    /// say. Detached from the interpreter if it may wait.
+    pub fn send(&self, message: &Outgoing<'_>, wait: Option<Duration>) -> Sent {
+        let Some(link) = self.link() else { return Sent::Closed };
+        let config = &link.server().config;
+        let most = config.websocket.outbox_bytes_max;
+        let (head, payload) = message.parts(self.window_bits());
+        let patience = match (wait, config.websocket.overflow) {
+            (Some(wait), _) => Some(wait),
+            (None, Overflow::Wait) => Some(config.write_timeout),
+            _ => None,
+        };
+        let until = patience.and_then(|patience| Instant::now().checked_add(patience));
+        loop {
+            match link.send_frame(head, payload, Bound::Bytes(most)) {
+                Ok(()) => return Sent::Queued,
+                Err(Unsent::Closed) => return Sent::Closed,
+                Err(Unsent::Full) => {
+                    let waited =
+                        until.is_some_and(|until| link.wait_for_space(head.len() + payload.len(), most, until));
+                    if !waited {
+                        return self.overflow(config.websocket.overflow, wait.is_some());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether [`Socket::send`] without a time may wait, so that its caller must be detached.
+    pub fn may_wait(&self) -> bool {
+        self.link().is_some_and(|link| link.server().config.websocket.overflow == Overflow::Wait)
+    }
+
+    /// Whether long messages are compressed, which takes a while.
+    pub fn is_compressed(&self) -> bool {
+        self.deflate.is_some()
+    }
+
+    /// Sends a message that goes to many sockets; never waits.
+    pub(super) fn send_shared(&self, message: &Outgoing<'_>) -> Sent {
+        let Some(link) = self.link() else { return Sent::Closed };
+        let config = &link.server().config.websocket;
+        let (head, payload) = message.parts(self.window_bits());
+        match link.send_frame(head, payload, Bound::Bytes(config.outbox_bytes_max)) {
+            Ok(()) => Sent::Queued,
+            Err(Unsent::Closed) => Sent::Closed,
+            Err(Unsent::Full) => self.overflow(config.overflow, false),
+        }
+    }
+
+    fn overflow(&self, policy: Overflow, has_waited: bool) -> Sent {
+        if policy == Overflow::Drop || has_waited {
+            return Sent::Dropped;
+        }
+        self.begin_close(TRY_AGAIN_LATER, "too much waits to be read");
+        Sent::Closed
+    }
+
+    pub(super) fn deflate(&self) -> Option<DeflateAgreement> {
+        self.deflate
+    }
+
+    fn window_bits(&self) -> Option<u8> {
+        self.deflate.map(|agreed| agreed.server_window_bits())
+    }
+
+    /// Sends a ping (RFC 6455 section 5.5.2). False: it is closed, or too much waits for the client.
+    ///
+    /// # Panics
+    ///
+    /// If the payload has more than 125 bytes.
+    pub fn ping(&self, payload: &[u8]) -> bool {
+        assert!(payload.len() <= CONTROL_BYTES_MAX, "the caller has checked the length");
+        let Some(link) = self.link() else { return false };
+        let mut frame = Vec::with_capacity(payload.len() + 2);
+        encode_frame(&mut frame, Opcode::Ping, payload);
+        let most = link.server().config.websocket.outbox_bytes_max;
+        link.send_frame(&frame, &[], Bound::Bytes(most)).is_ok()
+    }
+
+    /// Begins the closing handshake behind what was sent before (RFC 6455 section 7.1.2). No message is delivered from here
+    /// on. False: it had begun before.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseError`] if the code or the reason fits no Close frame.
+    pub fn close(&self, code: u16, reason: &str) -> Result<bool, CloseError> {
+        check_close(code, reason)?;
+        Ok(self.begin_close(code, reason))
+    }
+
+    fn begin_close(&self, code: u16, reason: &str) -> bool {
+        let is_first = self.decide(code, reason);
+        if is_first {
+            self.inbox.be_deaf();
+            if let Some(link) = self.link.upgrade() {
+                link.seal();
+                // The task writes the Close frame: the state of the protocol is its own.
+                link.signal();
+            }
+        }
+        is_first
+    }
+
+    /// Notes how the socket is closed, unless that is decided. What was noted first is what is told.
+    pub(super) fn decide(&self, code: u16, reason: &str) -> bool {
+        let mut closing = self.closing.lock();
+        if closing.is_some() {
+            return false;
+        }
+        *closing = Some(Closing { code, reason: reason.to_owned(), is_clean: false });
+        true
+    }
+
+    /// Notes that both sides have sent a Close frame. IO task.
+    pub(super) fn closed_cleanly(&self) {
+        if let Some(closing) = self.closing.lock().as_mut() {
+            closing.is_clean = true;
+        }
+    }
+
+    /// A handler has failed: no message is delivered from here on, and the socket is closed with 1011.
+    pub fn fail(&self) {
+        self.signal_if(self.inbox.fail());
+        self.begin_close(ushabti_proto::websocket::close_code::INTERNAL_ERROR, "");
+    }
+
+    // ---- events
+
+    /// Takes the next event. `None`: there is none, and another worker may get the socket from here on. The worker that
+    /// has the socket from the queue.
+    pub fn next_event(&self) -> Option<Event> {
+        let (event, resume) = self.inbox.next();
+        self.signal_if(resume);
+        event
+    }
+
+    /// Whether the worker that has the socket would find an event now.
+    pub fn has_event(&self) -> bool {
+        self.inbox.has_event()
+    }
+
+    /// Notes that the last event was told. The worker that has told it.
+    pub fn told(&self) {
+        self.counted.lock().take();
+    }
+
+    /// Waits for the next message of a socket of [`Style::Blocking`]. Its thread, detached.
+    pub fn receive(&self, timeout: Option<Duration>) -> Received {
+        let (received, resume) = self.inbox.receive(timeout);
+        self.signal_if(resume);
+        received
+    }
+
+    fn signal_if(&self, resume: bool) {
+        if resume {
+            if let Some(link) = self.link.upgrade() {
+                link.signal();
+            }
+        }
+    }
+
+    // ---- topics
+
+    /// Subscribes to a topic of the server's hub. False: it was before, or the socket is closed.
+    pub fn subscribe(self: &Arc<Self>, topic: &str) -> bool {
+        self.hub().is_some_and(|hub| hub.subscribe(self, topic))
+    }
+
+    /// Ends a subscription. False: there was none.
+    pub fn unsubscribe(&self, topic: &str) -> bool {
+        self.hub().is_some_and(|hub| hub.unsubscribe(self, topic))
+    }
+
+    /// The topics that it is subscribed to.
+    pub fn topics(&self) -> Vec<Arc<str>> {
+        self.topics.lock().clone().unwrap_or_default()
+    }
+
+    fn hub(&self) -> Option<Arc<Hub>> {
+        self.link.upgrade().map(|link| Arc::clone(&link.server().hub))
+    }
+}

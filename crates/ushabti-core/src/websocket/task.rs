@@ -1,0 +1,423 @@
+//! One WebSocket from its 101 to its last byte, as a task of the IO thread.
+//!
+//! The task reads frames, puts messages into the inbox, answers pings, watches the clocks and finishes the closing
+//! handshake (RFC 6455 section 7). It goes on doing so whatever the workers do: what it needs of them reaches it as a signal
+//! (see `link`), and what they need of it as events.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use ushabti_proto::websocket::WebSocketError;
+use ushabti_proto::websocket::close_code::{ABNORMAL, GOING_AWAY, POLICY_VIOLATION};
+use ushabti_proto::websocket::connection::{Close, Connection as Protocol, Event, Limits, Step};
+use ushabti_proto::websocket::frame::{Opcode, encode_frame};
+
+use super::{Fault, Socket};
+use crate::clock::{Deadline, Tick, ticks};
+use crate::connection::{LINGER, Place};
+use crate::io_thread::FrameTools;
+use crate::link::{Bound, Interest, Wake};
+use crate::server::Phase as ServerPhase;
+
+/// How long the client has to answer our Close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Beyond the bound of the outbox, pongs may take this much until no more is read.
+const PONGS_MAX: usize = 64 * 1024;
+
+/// Starts the task of a connection whose 101 was sent. `pending` is what was read behind the request.
+pub(crate) fn spawn(place: Place, socket: Arc<Socket>, pending: Vec<u8>) {
+    place.io.server.counters.websockets_open.fetch_add(1, Ordering::Relaxed);
+    let now = place.io.clock.now();
+    let task = Task {
+        protocol: Protocol::new(socket.deflate()),
+        place,
+        socket,
+        pending,
+        is_paused: false,
+        phase: Phase::Open,
+        seen: now,
+        pinged: now,
+        stalled: None,
+        unsent: 0,
+    };
+    tokio::spawn(task.run());
+}
+
+/// How far the life of the socket has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Our Close frame was sent; the client's is due at this tick.
+    Closing(Tick),
+    /// Nothing more is read: the Close frame goes out, then the connection is closed.
+    Over,
+    /// The connection is lost.
+    Lost,
+}
+
+struct Task {
+    place: Place,
+    socket: Arc<Socket>,
+    protocol: Protocol,
+    /// Read, but not looked at before the inbox has room.
+    pending: Vec<u8>,
+    /// The inbox is full.
+    is_paused: bool,
+    phase: Phase,
+    /// When the last bytes came.
+    seen: Tick,
+    /// When the last ping was sent.
+    pinged: Tick,
+    /// Since when the client has taken nothing of what waits for it.
+    stalled: Option<Tick>,
+    /// Bytes that the system had not got rid of then.
+    unsent: u32,
+}
+
+impl Task {
+    async fn run(mut self) {
+        if self.socket.inbox.open() {
+            self.schedule();
+        }
+        self.arm();
+        if self.place.io.server.is_draining() {
+            self.begin_close(GOING_AWAY, "the server stops");
+        }
+        let mut pending = std::mem::take(&mut self.pending);
+        self.receive(&mut pending);
+        while matches!(self.phase, Phase::Open | Phase::Closing(_)) {
+            let wake = self.wait().await;
+            self.go_on(wake);
+        }
+        self.end(None);
+        if self.phase == Phase::Over {
+            self.depart().await;
+        }
+    }
+
+    fn go_on(&mut self, wake: Wake) {
+        match wake {
+            Wake::Bytes(count) => {
+                self.seen = self.place.io.clock.now();
+                let io = Arc::clone(&self.place.io);
+                self.receive(&mut io.buffer.lock()[..count]);
+            }
+            Wake::Signal => self.answer_signal(),
+            Wake::Expired => self.look_at_clocks(),
+            Wake::Drain => self.begin_close(GOING_AWAY, "the server stops"),
+            Wake::EndOfInput | Wake::Lost => self.phase = Phase::Lost,
+            Wake::Finished { .. } => {}
+        }
+    }
+
+    fn schedule(&self) {
+        self.place.io.server.schedule(Arc::clone(&self.socket), Instant::now());
+    }
+
+    /// Waits for what comes next: for bytes only where there is room for what they bring.
+    async fn wait(&mut self) -> Wake {
+        poll_fn(|cx| {
+            let io = Arc::clone(&self.place.io);
+            let link = Arc::clone(&self.place.link);
+            let mut buffer = io.buffer.lock();
+            let mut moved = false;
+            let wake = loop {
+                let is_choked = self.is_choked();
+                let interest = Interest { read: !self.is_paused && !is_choked, finish: false, signal: true };
+                let wake = link.poll_wait(cx, interest, &mut buffer, || moved = true);
+                // What was flushed just now may have made room; nobody else would say so.
+                if wake.is_ready() || !is_choked || self.is_choked() {
+                    break wake;
+                }
+            };
+            self.note_progress(moved);
+            wake
+        })
+        .await
+    }
+
+    /// Whether so much waits for the client that nothing may be read that asks for an answer.
+    fn is_choked(&self) -> bool {
+        let link = &self.place.link;
+        link.is_queued() && link.buffered() > self.place.io.server.config.websocket.outbox_bytes_max + PONGS_MAX
+    }
+
+    fn note_progress(&mut self, moved: bool) {
+        if !self.place.link.is_queued() {
+            self.stalled = None;
+        } else if moved || self.stalled.is_none() {
+            let is_new = self.stalled.is_none();
+            self.stalled = Some(self.place.io.clock.now());
+            self.unsent = self.place.link.unsent();
+            if is_new {
+                self.arm();
+            }
+        }
+    }
+
+    // ---- what the client sends
+
+    fn receive(&mut self, input: &mut [u8]) {
+        let io = Arc::clone(&self.place.io);
+        let mut tools = io.frames.lock();
+        let FrameTools { inflaters, replies, messages } = &mut *tools;
+        let limits = Limits { message_bytes_max: io.server.config.websocket.message_bytes_max };
+        let mut used = 0;
+        let mut ending = None;
+        while used < input.len() && ending.is_none() && !self.is_paused {
+            let mut room = self.socket.inbox.room();
+            while room > 0 && ending.is_none() {
+                match self.protocol.step(&mut input[used..], limits, inflaters, replies) {
+                    Ok(Step { consumed, event }) => {
+                        used += consumed;
+                        match event {
+                            Event::NeedMore => break,
+                            Event::Message(message) => {
+                                messages.push(message);
+                                room -= 1;
+                            }
+                            // The pong to a ping is in the replies; either is a sign of life, which any byte is.
+                            Event::Ping(_) | Event::Pong(_) => {}
+                            Event::Close(close) => ending = Some(Ok(close)),
+                        }
+                    }
+                    Err(problem) => ending = Some(Err(problem)),
+                }
+            }
+            // Before the messages: a pong must not come after what is answered to a message behind its ping.
+            if ending.is_none() && !replies.is_empty() {
+                // If the connection is lost the next wait says so.
+                let _ = self.place.link.send_frame(replies, &[], Bound::None);
+                replies.clear();
+            }
+            io.server.counters.websocket_messages.fetch_add(messages.len() as u64, Ordering::Relaxed);
+            // A signal comes when there is room again, if it is full.
+            let found = self.socket.inbox.push(messages);
+            self.is_paused = found.is_full;
+            if found.schedule {
+                self.schedule();
+            }
+        }
+        if ending.is_none() && used < input.len() {
+            self.pending = input[used..].to_vec();
+        }
+        match ending {
+            None => {}
+            Some(Ok(close)) => self.closed_by_peer(&close, replies),
+            Some(Err(problem)) => self.fault_of_peer(problem, replies),
+        }
+        replies.clear();
+        replies.shrink_to(PONGS_MAX);
+    }
+
+    fn closed_by_peer(&mut self, close: &Close, replies: &[u8]) {
+        self.socket.decide(close.code, &close.reason);
+        self.socket.closed_cleanly();
+        self.send_last(replies);
+        self.phase = Phase::Over;
+    }
+
+    fn fault_of_peer(&mut self, problem: WebSocketError, replies: &[u8]) {
+        let (code, text) = (problem.close_code(), problem.to_string());
+        self.place
+            .io
+            .server
+            .journal
+            .peer_notice(|| format!("{}: {text} ({}); closed with {code}", self.place.link.peer(), problem.section()));
+        self.send_last(replies);
+        self.fail(code, text);
+    }
+
+    /// Sends what ends with our Close frame, if it was not sent before.
+    fn send_last(&self, frames: &[u8]) {
+        self.place.link.seal();
+        if !frames.is_empty() {
+            // If the connection is lost the next wait says so.
+            let _ = self.place.link.send_frame(frames, &[], Bound::Last);
+        }
+    }
+
+    // ---- what is done without it
+
+    /// A worker has called: the socket is to be closed, or there is room in the inbox.
+    fn answer_signal(&mut self) {
+        if self.phase == Phase::Open {
+            if let Some(closing) = self.socket.closing() {
+                self.send_close(closing.code, &closing.reason);
+            }
+        }
+        if self.is_paused && self.socket.inbox.room() > 0 {
+            self.is_paused = false;
+            // While nothing was read, nothing could be seen.
+            self.seen = self.place.io.clock.now();
+            let mut pending = std::mem::take(&mut self.pending);
+            self.receive(&mut pending);
+        }
+    }
+
+    fn begin_close(&mut self, code: u16, reason: &str) {
+        if self.socket.decide(code, reason) {
+            self.socket.inbox.be_deaf();
+            self.is_paused = false;
+            self.pending = Vec::new();
+        }
+        self.answer_signal();
+    }
+
+    /// Sends our Close frame, as the socket says it, and gives the client some time for its own.
+    fn send_close(&mut self, code: u16, reason: &str) {
+        let mut frame = Vec::new();
+        match self.protocol.close(code, reason, &mut frame) {
+            Ok(_) => {
+                self.send_last(&frame);
+                self.phase = Phase::Closing(self.place.io.clock.now() + ticks(CLOSE_TIMEOUT));
+                self.arm();
+            }
+            Err(problem) => unreachable!("it was checked when it was decided: {problem}"),
+        }
+    }
+
+    /// Fails the connection (RFC 6455 section 7.1.7). Our Close frame, which tells why, has been sent or goes out now.
+    fn fail(&mut self, code: u16, reason: String) {
+        if self.socket.decide(code, &reason) {
+            let mut frame = Vec::new();
+            let sent = self.protocol.close(code, &reason, &mut frame);
+            debug_assert!(sent.is_ok(), "codes and reasons of our own fit");
+            self.send_last(&frame);
+        }
+        self.phase = Phase::Over;
+        self.end(Some(Fault { code, reason }));
+    }
+
+    fn look_at_clocks(&mut self) {
+        let server = &self.place.io.server;
+        let config = &server.config;
+        let now = self.place.io.clock.now();
+        if let Some(stalled) = self.stalled.filter(|&stalled| now >= stalled + ticks(config.write_timeout)) {
+            let unsent = self.place.link.unsent();
+            // A client that takes a little at a time makes room that the system does not tell of.
+            if unsent < self.unsent {
+                (self.stalled, self.unsent) = (Some(now), unsent);
+            } else {
+                let timeout = config.write_timeout;
+                let message = || format!("{}: took no byte for {timeout:?}; connection cut", self.place.link.peer());
+                server.journal.peer_notice(message);
+                debug_assert!(stalled <= now);
+                self.socket.decide(ABNORMAL, "");
+                self.phase = Phase::Lost;
+                self.end(Some(Fault { code: ABNORMAL, reason: format!("the client took no byte for {timeout:?}") }));
+                return;
+            }
+        }
+        match self.phase {
+            Phase::Open => {}
+            Phase::Closing(until) if now >= until => {
+                self.phase = Phase::Over;
+                return;
+            }
+            _ => return self.arm(),
+        }
+        let (ping, idle) = (config.websocket.ping, config.websocket.idle);
+        if self.is_idle_timed() && now >= self.seen + ticks(idle) {
+            let message = || format!("{}: sent no byte for {idle:?}; closed", self.place.link.peer());
+            server.journal.peer_notice(message);
+            return self.fail(POLICY_VIOLATION, format!("no byte came for {idle:?}"));
+        }
+        if now >= self.ping_due(ping) {
+            self.pinged = now;
+            // What waits for the client asks as well.
+            if !self.place.link.is_queued() {
+                let mut frame = Vec::new();
+                encode_frame(&mut frame, Opcode::Ping, &[]);
+                let _ = self.place.link.send_frame(&frame, &[], Bound::None);
+            }
+            self.socket.inbox.shrink();
+        }
+        self.arm();
+    }
+
+    /// While nothing is read, nothing can come.
+    fn is_idle_timed(&self) -> bool {
+        !self.is_paused && !self.is_choked()
+    }
+
+    fn ping_due(&self, ping: Duration) -> Tick {
+        self.seen.max(self.pinged) + ticks(ping)
+    }
+
+    /// Sets the clock to what is due first.
+    fn arm(&self) {
+        let config = &self.place.io.server.config;
+        let mut due = match self.phase {
+            Phase::Closing(until) => until,
+            _ => self.ping_due(config.websocket.ping),
+        };
+        if self.phase == Phase::Open && self.is_idle_timed() {
+            due = due.min(self.seen + ticks(config.websocket.idle));
+        }
+        if let Some(stalled) = self.stalled {
+            due = due.min(stalled + ticks(config.write_timeout));
+        }
+        // One tick more, or it would come up to a tick early.
+        self.place.io.clock.set(self.place.key, Deadline::At(due + 1));
+    }
+
+    // ---- the end
+
+    /// Tells the end, once.
+    fn end(&mut self, fault: Option<Fault>) {
+        let server = &self.place.io.server;
+        server.hub.leave(&self.socket);
+        self.place.link.seal();
+        if server.phase() == ServerPhase::Closed {
+            self.socket.decide(GOING_AWAY, "the server has stopped");
+        }
+        self.socket.decide(ABNORMAL, "");
+        let closing = self.socket.closing().expect("it is decided by now");
+        if self.socket.inbox.end(fault, closing) {
+            self.schedule();
+        }
+    }
+
+    /// Writes what is left, says that nothing more comes, and reads for a while what the client still sends: closing at
+    /// once could destroy our Close frame before the client reads it.
+    async fn depart(&mut self) {
+        let clock = &self.place.io.clock;
+        clock.set(self.place.key, clock.after(LINGER));
+        let mut is_shut = false;
+        loop {
+            if !is_shut && !self.place.link.is_queued() {
+                is_shut = true;
+                self.place.link.shutdown_write();
+            }
+            match self.drain_input().await {
+                Wake::Bytes(_) | Wake::Drain | Wake::Signal | Wake::Finished { .. } => {}
+                Wake::EndOfInput | Wake::Lost | Wake::Expired => return,
+            }
+        }
+    }
+
+    /// Reads and throws away; comes back when the outbox is empty as well.
+    async fn drain_input(&mut self) -> Wake {
+        poll_fn(|cx| {
+            let io = Arc::clone(&self.place.io);
+            let link = &self.place.link;
+            let was_queued = link.is_queued();
+            let interest = Interest { read: true, finish: false, signal: true };
+            let wake = link.poll_wait(cx, interest, &mut io.buffer.lock(), || {});
+            if wake.is_pending() && was_queued && !link.is_queued() { Poll::Ready(Wake::Signal) } else { wake }
+        })
+        .await
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // Where the task was dropped in its midst, because the server is closed.
+        self.end(None);
+        self.place.io.server.counters.websockets_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,305 @@
+"""WebSockets: what may handle one, how it is called, and how a request becomes one.
+
+A handler is an object of an event class, made for each connection, or a function of ``(ws, event, message)``, or one
+that takes the messages itself on a thread of its own. Messages go from the native side straight to the first two; what
+is rarer (a socket opens, fails, closes) goes through ``deliver`` here.
+"""
+
+import enum
+import inspect
+import logging
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import MethodType
+from typing import Any
+
+from ushabti import _core
+from ushabti.endpoints import Endpoint
+from ushabti.errors import ConfigError
+from ushabti.handlers import check_arguments, check_handler, describe
+from ushabti.socket_threads import SocketThreads
+from ushabti.values import nearest
+
+__all__ = ["Accept", "Binder", "Event", "SocketHandler", "socket_failed"]
+
+logger = logging.getLogger("ushabti")
+
+Deliver = Callable[[_core.WebSocket, "Event | None", BaseException | None], object]
+
+# The methods of an event class but on_upgrade and on_close, with their arguments.
+_METHODS = {"on_open": ("ws",), "on_message": ("ws", "message"), "on_error": ("ws", "problem")}
+_KNOWN = ("on_upgrade", *_METHODS, "on_close")
+
+
+class Event(enum.Enum):
+    """What has happened to a WebSocket."""
+
+    #: It can be used: the first event.
+    OPEN = "open"
+    #: A message has come.
+    MESSAGE = "message"
+    #: The connection has failed, or a handler has raised; ``CLOSE`` follows.
+    ERROR = "error"
+    #: It is closed: the last event.
+    CLOSE = "close"
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """What ``on_upgrade`` returns to accept a connection on terms of its own; ``None`` accepts without any.
+
+    Attributes:
+        subprotocol: One that the client must have offered, or else is answered 400; or several, of which the first that
+            it has offered is taken, or none (RFC 6455 section 1.9).
+        headers: Header fields of the answer: ``Set-Cookie``, for example.
+    """
+
+    subprotocol: str | Sequence[str] | None = None
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None
+
+
+class SocketHandler:
+    """What was registered for the sockets of a route.
+
+    Args:
+        target: An event class, or a function of ``(ws, event, message)``, or with ``blocking`` one of
+            ``(ws, **parameters)``.
+        blocking: Whether the function has a thread of its own and takes the messages itself.
+        pattern: The pattern's text, for messages.
+
+    Attributes:
+        endpoint: What workers call with a request that asks for a socket.
+
+    Raises:
+        ConfigError: It can be none.
+    """
+
+    __slots__ = ("_blocking", "_target", "endpoint")
+
+    def __init__(self, target: Callable[..., Any], blocking: bool, pattern: str) -> None:
+        if not isinstance(blocking, bool):
+            raise ConfigError(f"blocking is True or False, not {blocking!r}")
+        self._target = target
+        self._blocking = blocking
+        if blocking:
+            if inspect.isclass(target):
+                raise ConfigError(
+                    f"{describe(target)} of {pattern!r}: a blocking handler is a function that takes the messages "
+                    "itself (for message in ws); leave blocking out for a class with on_message"
+                )
+            endpoint = _blocking_endpoint(target)
+        elif inspect.isclass(target):
+            _check_event_class(_hashable(target))
+            endpoint = _class_endpoint(target)
+        else:
+            _check_event_function(target)
+            endpoint = _function_endpoint(target)
+        # What messages name.
+        endpoint.__wrapped__ = target  # type: ignore[attr-defined]
+        self.endpoint: Endpoint = endpoint
+
+    def check(self, pattern: str, names: Iterable[str], *, is_whole: bool = True) -> None:
+        """Refuses a handler that cannot take the parameters of its pattern: see ``check_handler``."""
+        if self._blocking:
+            check_handler(self._target, pattern, names, is_whole=is_whole, first="the socket")
+        elif (on_upgrade := getattr(self._target, "on_upgrade", None)) is not None and inspect.isclass(self._target):
+            check_handler(MethodType(on_upgrade, object()), pattern, names, is_whole=is_whole)
+
+
+def _class_endpoint(cls: Callable[[], Any]) -> Endpoint:
+    decides = hasattr(cls, "on_upgrade")
+
+    def endpoint(request: _core.Request, /, **parameters: Any) -> object:
+        handler = cls()
+        answer = handler.on_upgrade(request, **parameters) if decides else None
+        if answer is None:
+            request.upgrade(handler)
+        elif isinstance(answer, Accept):
+            request.upgrade(handler, subprotocol=answer.subprotocol, headers=answer.headers)
+        else:
+            return answer
+        return None
+
+    return endpoint
+
+
+def _function_endpoint(function: Callable[..., Any]) -> Endpoint:
+    def endpoint(request: _core.Request, /, **_: Any) -> None:
+        request.upgrade(function)
+
+    return endpoint
+
+
+def _blocking_endpoint(function: Callable[..., Any]) -> Endpoint:
+    def endpoint(request: _core.Request, /, **parameters: Any) -> None:
+        handler = _Blocking(function, parameters)
+        try:
+            request.upgrade(handler)
+        except BaseException:
+            handler.give_back()
+            raise
+
+    return endpoint
+
+
+class _Blocking:
+    """A function on its way to a thread of its own, for one socket."""
+
+    __slots__ = ("_function", "_parameters", "_threads")
+
+    def __init__(self, function: Callable[..., Any], parameters: dict[str, Any]) -> None:
+        self._function = function
+        self._parameters = parameters
+        self._threads: SocketThreads | None = None
+
+    def reserve(self, threads: SocketThreads) -> None:
+        """Takes one of the threads. Raises ``HTTPError`` 503 if all are taken."""
+        threads.reserve()
+        self._threads = threads
+
+    def give_back(self) -> None:
+        """Gives the thread back that was taken and not started."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.give_back()
+
+    def deliver(self, ws: _core.WebSocket, event: Event | None, _problem: BaseException | None) -> None:
+        if event is Event.OPEN:
+            threads, self._threads = self._threads, None
+            assert threads is not None, "it was reserved before the upgrade"
+            threads.start(self._run, ws)
+        elif event is None:
+            self.give_back()
+
+    def _run(self, ws: _core.WebSocket) -> None:
+        try:
+            self._function(ws, **self._parameters)
+        except BaseException as problem:  # noqa: BLE001  (it is logged, and ends the thread)
+            socket_failed(ws, problem, None)
+            ws.close(1011)
+        else:
+            ws.close()
+
+
+class Binder:
+    """Says what is called for a socket. Called by native code for each upgrade, in the worker.
+
+    Args:
+        default: The handler of ``request.upgrade()`` without one; ``None`` if there is none.
+        threads: The threads of blocking handlers.
+
+    Raises:
+        ConfigError: ``default`` can be no handler.
+    """
+
+    def __init__(self, default: object, threads: SocketThreads) -> None:
+        if default is not None:
+            _check(default)
+        self._default = default
+        self._threads = threads
+
+    def __call__(self, handler: Any) -> tuple[Callable[..., object] | None, bool, bool, Deliver]:
+        """Returns ``(on_message, takes_event, is_blocking, deliver)``."""
+        if handler is None:
+            handler = self._default
+            if handler is None:
+                raise ConfigError(
+                    "request.upgrade() has no handler: give it one, or the server a websocket_handler, or register it "
+                    "by router.websocket(path)"
+                )
+        if isinstance(handler, _Blocking):
+            handler.reserve(self._threads)
+            return None, False, True, handler.deliver
+        if _check(handler):
+            return getattr(handler, "on_message", None), False, False, MethodType(_deliver_to_object, handler)
+        return handler, True, False, MethodType(_deliver_to_function, handler)
+
+
+def _check(handler: Any) -> bool:
+    """Whether this is an object of an event class; else it is a function of ``(ws, event, message)``."""
+    if inspect.isclass(handler):
+        raise ConfigError(f"a handler of WebSockets is an object of {describe(handler)}, not the class itself")
+    if any(hasattr(handler, name) for name in _KNOWN):
+        _check_event_class(_hashable(type(handler)))
+        return True
+    _check_event_function(handler)
+    return False
+
+
+def _hashable(cls: object) -> Hashable:
+    # Every class is, but to a type checker.
+    return cls
+
+
+@cache
+def _check_event_class(cls: Hashable) -> None:
+    methods = [name for name in dir(cls) if name.startswith("on_")]
+    for name in methods:
+        if name not in _KNOWN:
+            near = nearest(name, _KNOWN)
+            advice = f"did you mean {near}?" if near else f"known are {', '.join(_KNOWN)}; begin its name otherwise"
+            raise ConfigError(f"{describe(cls)}: there is no event for {name}: {advice}")
+    if not methods:
+        raise ConfigError(f"{describe(cls)} handles no event of a WebSocket: it has none of {', '.join(_KNOWN)}")
+    for name, arguments in _METHODS.items():
+        if name in methods:
+            check_arguments(MethodType(getattr(cls, name), object()), f"{name} of a WebSocket,", arguments)
+    if "on_close" in methods:
+        _takes_clean(cls)
+
+
+@cache
+def _check_event_function(function: Callable[..., Any]) -> None:
+    check_arguments(function, "a handler of WebSockets", ("ws", "event", "message"))
+
+
+@cache
+def _takes_clean(cls: Hashable) -> bool:
+    """Whether ``on_close`` takes a third argument beside the socket."""
+    on_close = MethodType(cls.on_close, object())  # type: ignore[attr-defined]
+    try:
+        check_arguments(on_close, "on_close of a WebSocket,", ("ws", "code", "reason", "clean"))
+    except ConfigError:
+        check_arguments(on_close, "on_close of a WebSocket,", ("ws", "code", "reason"))
+        return False
+    return True
+
+
+def _deliver_to_object(handler: Any, ws: _core.WebSocket, event: Event | None, problem: BaseException | None) -> None:
+    if event is Event.CLOSE and hasattr(handler, "on_close"):
+        clean = (ws.close_clean,) if _takes_clean(_hashable(type(handler))) else ()
+        handler.on_close(ws, ws.close_code, ws.close_reason, *clean)
+    elif event is Event.OPEN and hasattr(handler, "on_open"):
+        handler.on_open(ws)
+    elif event is Event.ERROR and hasattr(handler, "on_error"):
+        handler.on_error(ws, problem)
+
+
+def _deliver_to_function(
+    function: Callable[..., object], ws: _core.WebSocket, event: Event | None, _problem: BaseException | None
+) -> None:
+    if event is not None:
+        function(ws, event, None)
+
+
+def socket_failed(ws: _core.WebSocket, problem: BaseException, deliver: Deliver | None) -> None:
+    """Logs what a handler of a socket has raised, and tells the handler unless that is what has failed.
+
+    Called by the worker, or the thread of a blocking handler. The caller closes the socket.
+    """
+    path = ws.request.path
+    if isinstance(problem, SystemExit | KeyboardInterrupt):
+        logger.error(
+            "WebSocket %s: the handler raised %r, which ends no server; call server.stop() from another thread",
+            path,
+            problem,
+        )
+    else:
+        logger.error("WebSocket %s: the handler failed", path, exc_info=problem)
+    if deliver is None:
+        return
+    try:
+        deliver(ws, Event.ERROR, problem)
+    except Exception:
+        logger.exception("WebSocket %s: its error handler failed", path)

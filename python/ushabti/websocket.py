@@ -25,7 +25,7 @@ __all__ = ["Accept", "Binder", "Event", "SocketHandler", "socket_failed"]
 
 logger = logging.getLogger("ushabti")
 
-Deliver = Callable[[_core.WebSocket, "Event | None", BaseException | None], object]
+Deliver = Callable[[Any, _core.WebSocket, "Event | None", BaseException | None], object]
 
 # The methods of an event class but on_upgrade and on_close, with their arguments.
 _METHODS = {"on_open": ("ws",), "on_message": ("ws", "message"), "on_error": ("ws", "problem")}
@@ -176,7 +176,7 @@ class _Blocking:
         try:
             self._function(ws, **self._parameters)
         except BaseException as problem:  # noqa: BLE001  (it is logged, and ends the thread)
-            socket_failed(ws, problem, None)
+            socket_failed(ws, problem)
             ws.close(1011)
         else:
             ws.close()
@@ -199,8 +199,12 @@ class Binder:
         self._default = default
         self._threads = threads
 
-    def __call__(self, handler: Any) -> tuple[Callable[..., object] | None, bool, bool, Deliver]:
-        """Returns ``(on_message, takes_event, is_blocking, deliver)``."""
+    def __call__(self, handler: Any) -> tuple[object, bool, bool, bool, Deliver]:
+        """Returns ``(target, hears, takes_event, is_blocking, deliver)``.
+
+        Messages go, if it ``hears`` any, to ``target(ws, Event.MESSAGE, message)`` if it takes the event, and else to
+        ``target.on_message(ws, message)``; all other events to ``deliver(target, ws, event, problem)``.
+        """
         if handler is None:
             handler = self._default
             if handler is None:
@@ -210,10 +214,10 @@ class Binder:
                 )
         if isinstance(handler, _Blocking):
             handler.reserve(self._threads)
-            return None, False, True, handler.deliver
+            return handler, False, False, True, _Blocking.deliver
         if _check(handler):
-            return getattr(handler, "on_message", None), False, False, MethodType(_deliver_to_object, handler)
-        return handler, True, False, MethodType(_deliver_to_function, handler)
+            return handler, hasattr(handler, "on_message"), False, False, _deliver_to_object
+        return handler, True, True, False, _deliver_to_function
 
 
 def _check(handler: Any) -> bool:
@@ -283,11 +287,8 @@ def _deliver_to_function(
         function(ws, event, None)
 
 
-def socket_failed(ws: _core.WebSocket, problem: BaseException, deliver: Deliver | None) -> None:
-    """Logs what a handler of a socket has raised, and tells the handler unless that is what has failed.
-
-    Called by the worker, or the thread of a blocking handler. The caller closes the socket.
-    """
+def socket_failed(ws: _core.WebSocket, problem: BaseException) -> None:
+    """Logs what a handler of a socket has raised. Called by the worker, or the thread of a blocking handler."""
     path = ws.request.path
     if isinstance(problem, SystemExit | KeyboardInterrupt):
         logger.error(
@@ -297,9 +298,3 @@ def socket_failed(ws: _core.WebSocket, problem: BaseException, deliver: Deliver 
         )
     else:
         logger.error("WebSocket %s: the handler failed", path, exc_info=problem)
-    if deliver is None:
-        return
-    try:
-        deliver(ws, Event.ERROR, problem)
-    except Exception:
-        logger.exception("WebSocket %s: its error handler failed", path)

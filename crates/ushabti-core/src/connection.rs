@@ -378,7 +378,7 @@ impl Connection {
                 None => return self.refuse(head, Refusal::of(404, "")),
             },
             Found::MethodNotAllowed { allow } => match routing.method_not_allowed {
-                Some(id) => (id, Params::default(), Some(allow)),
+                Some(id) => (id, Params::default(), Some(allow.into_boxed_str())),
                 None => return self.refuse(head, Refusal::allowing(405, allow)),
             },
             Found::Options { allow } => return self.refuse(head, Refusal::allowing(204, allow)),

@@ -28,9 +28,9 @@ pub struct Application {
     /// `loads(bytes) -> object`, and `dumps(object) -> text or bytes`.
     pub(crate) loads: Py<PyAny>,
     pub(crate) dumps: Py<PyAny>,
-    /// `bind(handler) -> (on_message, takes_event, is_blocking, deliver)`: what is called for a WebSocket.
+    /// `bind(handler) -> (target, hears, takes_event, is_blocking, deliver)`: what is called for a WebSocket.
     pub(crate) bind: Py<PyAny>,
-    /// `socket_failed(socket, exception, deliver or None)`: a handler of a WebSocket raised.
+    /// `socket_failed(socket, exception)`: a handler of a WebSocket raised.
     pub(crate) socket_failed: Py<PyAny>,
     /// The members of `Event`: open, message, error, close.
     pub(crate) events: [Py<PyAny>; 4],

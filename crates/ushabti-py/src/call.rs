@@ -9,7 +9,7 @@
 use std::ptr;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyIterator};
+use pyo3::types::{PyDict, PyIterator, PyString};
 
 mod raw {
     use pyo3::ffi::PyObject;
@@ -20,6 +20,12 @@ mod raw {
             arguments: *const *mut PyObject,
             count: usize,
             parameters: *mut PyObject,
+        ) -> *mut PyObject;
+        pub(super) fn PyObject_VectorcallMethod(
+            name: *mut PyObject,
+            arguments: *const *mut PyObject,
+            count: usize,
+            names: *mut PyObject,
         ) -> *mut PyObject;
         pub(super) fn PyIter_Next(iterator: *mut PyObject) -> *mut PyObject;
     }
@@ -50,6 +56,21 @@ pub(crate) fn call<'py, const N: usize>(
     std::mem::forget(guard);
     // SAFETY: the call returns a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
+/// `object.name(*arguments)`; the first of `with_object` is the object.
+pub(crate) fn call_method<'py, const N: usize>(
+    name: &Bound<'py, PyString>,
+    with_object: [&Bound<'py, PyAny>; N],
+) -> PyResult<Bound<'py, PyAny>> {
+    const { assert!(N > 0) };
+    let arguments = with_object.map(Bound::as_ptr);
+    let guard = Sleeper;
+    // SAFETY: the thread is attached, as `name` shows; all pointers are of live objects, or null where that is allowed.
+    let result = unsafe { raw::PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), N, ptr::null_mut()) };
+    std::mem::forget(guard);
+    // SAFETY: the call returns a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(name.py(), result) }
 }
 
 /// The next item of an iterator; `None` at its end.

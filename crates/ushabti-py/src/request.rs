@@ -45,16 +45,30 @@ pub struct Request {
 
 impl Request {
     pub(crate) fn new(core: Arc<CoreRequest>, responder: Responder, application: Py<Application>) -> Self {
+        Self::with_responder(core, Some(responder), application)
+    }
+
+    fn with_responder(core: Arc<CoreRequest>, responder: Option<Responder>, application: Py<Application>) -> Self {
         Self {
             core,
             application,
-            responder: Mutex::new(Some(responder)),
+            responder: Mutex::new(responder),
             upgraded: Mutex::new(None),
             body: PyOnceLock::new(),
             query: PyOnceLock::new(),
             path_params: PyOnceLock::new(),
             state: Mutex::new(None),
         }
+    }
+
+    /// A request that was answered before.
+    pub(crate) fn answered(core: Arc<CoreRequest>, application: Py<Application>) -> Self {
+        Self::with_responder(core, None, application)
+    }
+
+    /// Whether somebody has asked for its dictionary.
+    pub(crate) fn has_state(&self) -> bool {
+        self.state.lock().is_some()
     }
 
     pub(crate) fn core(&self) -> &Arc<CoreRequest> {

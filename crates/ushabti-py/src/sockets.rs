@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use pyo3::exceptions::PyBaseException;
+use pyo3::intern;
 use pyo3::prelude::*;
 use slab::Slab;
 use ushabti_core::Shared;
-use ushabti_core::websocket::{Event, Fault, Gathered, Socket};
+use ushabti_core::websocket::{Event, Fault, Gathered, Message as CoreMessage, Socket};
 
 use crate::application::Application;
-use crate::call::call;
+use crate::call::{call, call_method};
 use crate::exceptions::{WebSocketError, exception, log_error};
 use crate::message::Message;
-use crate::websocket::WebSocket;
+use crate::websocket::{Handler, WebSocket};
 
 /// After so long a socket goes back to the end of the queue, if it has more events: others wait as well.
 const TURN: Duration = Duration::from_micros(100);
@@ -81,72 +83,77 @@ pub(crate) fn tell(py: Python<'_>, shared: &Shared, application: &Application, c
 }
 
 fn tell_one(py: Python<'_>, application: &Application, socket: &Bound<'_, WebSocket>, event: Event) {
+    let Some(handler) = socket.get().handler(py) else { return };
     let result = match event {
-        Event::Message(message) => {
-            let Some((on_message, takes_event)) = socket.get().on_message(py) else { return };
-            let message = Message::new(message, socket.get().application(py));
-            Bound::new(py, message).and_then(|message| {
-                let on_message = on_message.bind(py);
-                if takes_event {
-                    let event = application.events[Kind::Message as usize].bind(py);
-                    call(on_message, [socket.as_any(), event, message.as_any()], None)
-                } else {
-                    call(on_message, [socket.as_any(), message.as_any()], None)
-                }
-            })
+        Event::Message(message) => on_message(application, socket, &handler, message),
+        Event::Open => {
+            let result = deliver(application, socket, &handler, Some(Kind::Open), None);
+            socket.get().pack_request(py);
+            result
         }
-        Event::Open => deliver(py, application, socket, Some(Kind::Open), None),
         Event::Fault(Fault { code, reason }) => {
-            let problem = WebSocketError::new_err((code, reason));
-            return report(
-                py,
+            let problem = exception(py, &WebSocketError::new_err((code, reason)));
+            return log_failure(
                 application,
                 socket,
-                deliver(py, application, socket, Some(Kind::Error), Some(problem)),
-                false,
+                deliver(application, socket, &handler, Some(Kind::Error), Some(problem)),
             );
         }
         Event::Close(_) => {
-            return report(py, application, socket, deliver(py, application, socket, Some(Kind::Close), None), false);
+            return log_failure(application, socket, deliver(application, socket, &handler, Some(Kind::Close), None));
         }
         Event::Discarded => {
-            return report(py, application, socket, deliver(py, application, socket, None, None), false);
+            return log_failure(application, socket, deliver(application, socket, &handler, None, None));
         }
     };
-    report(py, application, socket, result, true);
+    if let Err(error) = result {
+        let problem = exception(py, &error);
+        log_failure(application, socket, Err(error));
+        log_failure(application, socket, deliver(application, socket, &handler, Some(Kind::Error), Some(problem)));
+        socket.get().core().fail();
+    }
+}
+
+fn on_message<'py>(
+    application: &Application,
+    socket: &Bound<'py, WebSocket>,
+    handler: &Handler,
+    message: CoreMessage,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = socket.py();
+    if !handler.hears {
+        return Ok(py.None().into_bound(py));
+    }
+    let message = Bound::new(py, Message::new(message, socket.get().application(py)))?;
+    let target = handler.target.bind(py);
+    if handler.takes_event {
+        let event = application.events[Kind::Message as usize].bind(py);
+        call(target, [socket.as_any(), event, message.as_any()], None)
+    } else {
+        call_method(intern!(py, "on_message"), [target, socket.as_any(), message.as_any()])
+    }
 }
 
 fn deliver<'py>(
-    py: Python<'py>,
     application: &Application,
     socket: &Bound<'py, WebSocket>,
+    handler: &Handler,
     kind: Option<Kind>,
-    problem: Option<PyErr>,
+    problem: Option<Bound<'py, PyBaseException>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let py = socket.py();
     let none = py.None().into_bound(py);
-    let Some(deliver) = socket.get().deliver(py) else { return Ok(none) };
     let event = kind.map_or(&none, |kind| application.events[kind as usize].bind(py));
-    let problem = problem.map(|problem| exception(py, &problem).into_any());
-    call(deliver.bind(py), [socket.as_any(), event, problem.as_ref().unwrap_or(&none)], None)
+    let problem = problem.map_or_else(|| none.clone(), Bound::into_any);
+    call(handler.deliver.bind(py), [handler.target.bind(py), socket.as_any(), event, &problem], None)
 }
 
-/// Has the application log what a handler raised; `goes_on`: the socket was alive, and is closed with 1011.
-fn report(
-    py: Python<'_>,
-    application: &Application,
-    socket: &Bound<'_, WebSocket>,
-    result: PyResult<Bound<'_, PyAny>>,
-    goes_on: bool,
-) {
+/// Has the application log what a handler raised.
+fn log_failure(application: &Application, socket: &Bound<'_, WebSocket>, result: PyResult<Bound<'_, PyAny>>) {
     let Err(error) = result else { return };
-    let none = py.None().into_bound(py);
-    let deliver = if goes_on { socket.get().deliver(py) } else { None };
-    let deliver = deliver.as_ref().map_or(&none, |deliver| deliver.bind(py));
+    let py = socket.py();
     let problem = exception(py, &error).into_any();
-    if let Err(failure) = call(application.socket_failed.bind(py), [socket.as_any(), &problem, deliver], None) {
-        log_error(py, "the failure of a WebSocket's handler could not be reported", Some(&failure));
-    }
-    if goes_on {
-        socket.get().core().fail();
+    if let Err(failure) = call(application.socket_failed.bind(py), [socket.as_any(), &problem], None) {
+        log_error(py, "the failure of a WebSocket's handler could not be logged", Some(&failure));
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn upgrade(
 ) -> PyResult<Py<WebSocket>> {
     let py = request.py();
     let application = request.get().application().get();
-    let (on_message, takes_event, is_blocking, deliver): (Option<Py<PyAny>>, bool, bool, Py<PyAny>) =
+    let (target, hears, takes_event, is_blocking, deliver): (Py<PyAny>, bool, bool, bool, Py<PyAny>) =
         application.bind.bind(py).call1((handler,))?.extract()?;
     let fields = fields(py, headers)?;
     let Some(responder) = request.get().take_responder() else {
@@ -41,7 +41,7 @@ pub(crate) fn upgrade(
     match agree(request, responder, style, subprotocols, &fields) {
         Ok((upgraded, subprotocol)) => {
             let core = Arc::clone(upgraded.socket());
-            let handler = Handler { on_message, takes_event, deliver };
+            let handler = Handler { target, hears, takes_event, deliver };
             let socket = Py::new(py, WebSocket::new(core, style, request, subprotocol, handler))?;
             application.sockets.add(socket.clone_ref(py));
             request.get().set_upgraded(upgraded);

@@ -9,6 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
+use ushabti_core::request::{Packed, Request as CoreRequest};
 use ushabti_core::websocket::{Outgoing, Received, Sent, Socket, Style};
 
 use crate::application::Application;
@@ -20,13 +21,22 @@ const SHORT: usize = 16 * 1024;
 /// The longest payload of a control frame (RFC 6455 section 5.5).
 const CONTROL_BYTES_MAX: usize = 125;
 
-/// What is called for a socket.
+/// What is called for a socket. Made of the application's own objects alone: there are many sockets.
 pub(crate) struct Handler {
-    /// `on_message(socket, message)`, or `on_message(socket, event, message)` if it takes the event.
-    pub(crate) on_message: Option<Py<PyAny>>,
+    /// For a message: `target(socket, event, message)` if it takes the event, else `target.on_message(socket, message)`.
+    pub(crate) target: Py<PyAny>,
+    /// Whether messages are for it.
+    pub(crate) hears: bool,
     pub(crate) takes_event: bool,
-    /// `deliver(socket, event or None, problem or None)`, for all but messages.
+    /// `deliver(target, socket, event or None, problem or None)`, for all but messages.
     pub(crate) deliver: Py<PyAny>,
+}
+
+impl Handler {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        let Self { hears, takes_event, .. } = *self;
+        Self { target: self.target.clone_ref(py), hears, takes_event, deliver: self.deliver.clone_ref(py) }
+    }
 }
 
 /// One WebSocket connection (RFC 6455).
@@ -38,14 +48,31 @@ pub struct WebSocket {
     core: Arc<Socket>,
     style: Style,
     application: Py<Application>,
-    request: Py<Request>,
-    subprotocol: Option<String>,
+    subprotocol: Option<Box<str>>,
     /// Whether a message without a time to wait may have to be sent detached: because it is compressed, or waits.
     is_slow: bool,
+    /// The objects of Python that come and go. The lock is held for taking a reference. One for all: there are many sockets.
+    held: Mutex<Held>,
+}
+
+/// The request that became the socket.
+enum Kept {
+    /// As the handler saw it, or as it was asked for.
+    Object(Py<Request>),
+    /// Nobody has it, nor has noted anything in it.
+    Packed(Box<Packed>),
+    /// Somebody of the core had it still.
+    Shared(Arc<CoreRequest>),
+    /// The garbage collector was here.
+    Nothing,
+}
+
+struct Held {
     /// Until the last event was told; then it is given up, so that a handler and its socket do not keep each other.
-    handler: Mutex<Option<Handler>>,
-    /// Made when it is asked for; the lock is held for taking a reference.
-    state: Mutex<Option<Py<PyDict>>>,
+    handler: Option<Handler>,
+    request: Kept,
+    /// Made when it is asked for.
+    state: Option<Py<PyDict>>,
 }
 
 impl PartialEq for WebSocket {
@@ -74,11 +101,13 @@ impl WebSocket {
             core,
             style,
             application,
-            request: request.clone().unbind(),
-            subprotocol,
+            subprotocol: subprotocol.map(String::into_boxed_str),
             is_slow,
-            handler: Mutex::new(Some(handler)),
-            state: Mutex::new(None),
+            held: Mutex::new(Held {
+                handler: Some(handler),
+                request: Kept::Object(request.clone().unbind()),
+                state: None,
+            }),
         }
     }
 
@@ -90,20 +119,33 @@ impl WebSocket {
         self.application.clone_ref(py)
     }
 
-    /// What is called for a message, and whether with the event.
-    pub(crate) fn on_message(&self, py: Python<'_>) -> Option<(Py<PyAny>, bool)> {
-        let handler = self.handler.lock();
-        let handler = handler.as_ref()?;
-        Some((handler.on_message.as_ref()?.clone_ref(py), handler.takes_event))
+    /// What is called; `None` after the last event.
+    pub(crate) fn handler(&self, py: Python<'_>) -> Option<Handler> {
+        self.held.lock().handler.as_ref().map(|handler| handler.clone_ref(py))
     }
 
-    pub(crate) fn deliver(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.handler.lock().as_ref().map(|handler| handler.deliver.clone_ref(py))
+    /// The socket has been opened: from here on most requests are never looked at again.
+    pub(crate) fn pack_request(&self, py: Python<'_>) {
+        let mut held = self.held.lock();
+        let Kept::Object(request) = &held.request else { return };
+        if request.get_refcnt(py) > 1 || request.get().has_state() {
+            return;
+        }
+        let core = Arc::clone(request.get().core());
+        let seen = std::mem::replace(&mut held.request, Kept::Shared(core));
+        drop(held);
+        // Outside of the lock: somebody may have a weak reference that calls something.
+        drop(seen);
+        let mut held = self.held.lock();
+        held.request = match std::mem::replace(&mut held.request, Kept::Nothing) {
+            Kept::Shared(core) => Packed::pack(core).map_or_else(Kept::Shared, |packed| Kept::Packed(Box::new(packed))),
+            other => other,
+        };
     }
 
     /// Gives up what is called, after the last event. The caller drops it.
     pub(crate) fn release_handler(&self) -> Option<Handler> {
-        self.handler.lock().take()
+        self.held.lock().handler.take()
     }
 
     fn send_data(&self, py: Python<'_>, data: &Data<'_>, wait: Option<Duration>) -> PyResult<bool> {
@@ -159,8 +201,21 @@ impl WebSocket {
 
     /// The request that became this socket.
     #[getter]
-    fn request(&self, py: Python<'_>) -> Py<Request> {
-        self.request.clone_ref(py)
+    fn request(&self, py: Python<'_>) -> PyResult<Py<Request>> {
+        let core = match &self.held.lock().request {
+            Kept::Object(request) => return Ok(request.clone_ref(py)),
+            Kept::Packed(packed) => Arc::new(packed.unpack(&self.application.get().routes.get().table())),
+            Kept::Shared(core) => Arc::clone(core),
+            Kept::Nothing => return Err(PyRuntimeError::new_err("the socket is being disposed of")),
+        };
+        // Made outside of the lock: making an object can start the garbage collector, which looks into this one.
+        let made = Py::new(py, Request::answered(core, self.application.clone_ref(py)))?;
+        let mut held = self.held.lock();
+        if let Kept::Object(request) = &held.request {
+            return Ok(request.clone_ref(py));
+        }
+        held.request = Kept::Object(made.clone_ref(py));
+        Ok(made)
     }
 
     /// The subprotocol that was agreed on, or `None`.
@@ -178,12 +233,12 @@ impl WebSocket {
     /// A dictionary for the application's own use, for as long as the socket lives.
     #[getter]
     fn state(&self, py: Python<'_>) -> Py<PyDict> {
-        if let Some(state) = self.state.lock().as_ref() {
+        if let Some(state) = self.held.lock().state.as_ref() {
             return state.clone_ref(py);
         }
         // Made outside of the lock: making an object can start the garbage collector, which looks into this one.
         let made = PyDict::new(py).unbind();
-        self.state.lock().get_or_insert(made).clone_ref(py)
+        self.held.lock().state.get_or_insert(made).clone_ref(py)
     }
 
     /// The close code: that of the Close frame which was sent or received first; 1006 if there was none, 1005 if it had none
@@ -279,27 +334,36 @@ impl WebSocket {
 
     fn __repr__(&self) -> String {
         let state = self.core.closing().map_or_else(|| "open".to_owned(), |closing| format!("closed {}", closing.code));
-        format!("<WebSocket {} {} {state}>", self.core.id(), self.request.get().core().head.target())
+        let held = self.held.lock();
+        let target = match &held.request {
+            Kept::Object(request) => request.get().core().head.target(),
+            Kept::Packed(packed) => packed.target(),
+            Kept::Shared(core) => core.head.target(),
+            Kept::Nothing => "",
+        };
+        format!("<WebSocket {} {target} {state}>", self.core.id())
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "the signature is given")]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.request)?;
-        // Where a lock is held the object is in use, and nothing is missed that could be freed.
-        if let Some(state) = self.state.try_lock() {
-            visit.call(state.as_ref())?;
+        // Where the lock is held the object is in use, and nothing is missed that could be freed.
+        let Some(held) = self.held.try_lock() else { return Ok(()) };
+        visit.call(held.state.as_ref())?;
+        if let Kept::Object(request) = &held.request {
+            visit.call(request)?;
         }
-        if let Some(handler) = self.handler.try_lock() {
-            if let Some(handler) = handler.as_ref() {
-                visit.call(handler.on_message.as_ref())?;
-                visit.call(&handler.deliver)?;
-            }
+        if let Some(handler) = held.handler.as_ref() {
+            visit.call(&handler.target)?;
+            visit.call(&handler.deliver)?;
         }
         Ok(())
     }
 
     fn __clear__(&self) {
-        let (state, handler) = (self.state.lock().take(), self.handler.lock().take());
-        drop((state, handler));
+        let mut held = self.held.lock();
+        let request = std::mem::replace(&mut held.request, Kept::Nothing);
+        let all = (held.state.take(), request, held.handler.take());
+        drop(held);
+        drop(all);
     }
 }

@@ -55,8 +55,9 @@ impl Link {
             return Err(Unsent::Closed);
         }
         let waiting = outbox.rest().len();
+        // What the IO task sends does not wait for a handler.
         let gathers =
-            outbox.is_held && waiting + total <= GATHER_MAX && !matches!(bound, Bound::Last) && !self.has(QUEUED);
+            outbox.is_held && matches!(bound, Bound::Bytes(_)) && waiting + total <= GATHER_MAX && !self.has(QUEUED);
         let mut sent = 0;
         if outbox.bytes.is_empty() && !gathers {
             sent = self.try_send(head, payload)?;

@@ -55,6 +55,8 @@ impl Hub {
         let is_new = members.by_id.insert(socket.id(), Arc::clone(socket)).is_none();
         if is_new {
             members.listed = None;
+            // Most sockets have one.
+            own.reserve_exact(1);
             own.push(name);
         }
         is_new

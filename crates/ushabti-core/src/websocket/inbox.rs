@@ -61,7 +61,8 @@ struct State {
     is_open_due: bool,
     messages: VecDeque<Message>,
     bytes: usize,
-    fault: Option<Fault>,
+    /// Boxed, as is the end: it is rare, and there are many sockets.
+    fault: Option<Box<Fault>>,
     end: End,
     ear: Ear,
     /// The IO task does not read until there is room.
@@ -84,7 +85,7 @@ enum Ear {
 enum End {
     #[default]
     NotYet,
-    Closed(Closing),
+    Closed(Box<Closing>),
     Discarded,
     Told,
 }
@@ -198,7 +199,7 @@ impl Inbox {
 
     /// The socket is closed; `fault` says why it has failed, if it has. True: it must be scheduled. IO task.
     pub(super) fn end(&self, fault: Option<Fault>, closing: Closing) -> bool {
-        self.finish(End::Closed(closing), fault)
+        self.finish(End::Closed(Box::new(closing)), fault)
     }
 
     /// The client was gone before it was open. True: it must be scheduled.
@@ -211,7 +212,7 @@ impl Inbox {
         if state.has_ended() {
             return false;
         }
-        state.fault = fault.filter(|_| state.ear != Ear::Failed);
+        state.fault = fault.filter(|_| state.ear != Ear::Failed).map(Box::new);
         state.end = end;
         let schedule = state.schedule();
         drop(state);
@@ -259,11 +260,11 @@ impl Inbox {
             }
         }
         if let Some(fault) = state.fault.take() {
-            return (Some(Event::Fault(fault)), false);
+            return (Some(Event::Fault(*fault)), false);
         }
         if state.is_end_due() {
             let event = match std::mem::replace(&mut state.end, End::Told) {
-                End::Closed(closing) => Event::Close(closing),
+                End::Closed(closing) => Event::Close(*closing),
                 _ => Event::Discarded,
             };
             return (Some(event), false);

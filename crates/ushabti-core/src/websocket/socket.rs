@@ -56,12 +56,16 @@ pub struct Socket {
     link: Weak<Link>,
     deflate: Option<DeflateAgreement>,
     pub(super) inbox: Inbox,
-    /// How it is being closed, as soon as that is decided.
-    closing: Mutex<Option<Closing>>,
+    end: Mutex<End>,
     /// The topics that it is subscribed to; `None` when it has left them for good.
     pub(super) topics: Mutex<Option<Vec<Arc<str>>>>,
+}
+
+struct End {
+    /// How it is being closed, as soon as that is decided. Boxed: most sockets are open.
+    closing: Option<Box<Closing>>,
     /// Keeps the server from having drained until the last event was told.
-    counted: Mutex<Option<Counted>>,
+    counted: Option<Counted>,
 }
 
 impl Socket {
@@ -73,9 +77,8 @@ impl Socket {
             link: Arc::downgrade(link),
             deflate,
             inbox: Inbox::new(style),
-            closing: Mutex::new(None),
+            end: Mutex::new(End { closing: None, counted: Some(counted) }),
             topics: Mutex::new(Some(Vec::new())),
-            counted: Mutex::new(Some(counted)),
         }
     }
 
@@ -96,12 +99,12 @@ impl Socket {
 
     /// Whether messages can be sent: neither side has begun to close.
     pub fn is_open(&self) -> bool {
-        self.closing.lock().is_none() && self.link().is_some()
+        self.end.lock().closing.is_none() && self.link().is_some()
     }
 
     /// How it is being, or was, closed; `None` while it is open.
     pub fn closing(&self) -> Option<Closing> {
-        self.closing.lock().clone()
+        self.end.lock().closing.as_deref().cloned()
     }
 
     /// Bytes that wait for the client in the outbox.
@@ -221,17 +224,17 @@ impl Socket {
 
     /// Notes how the socket is closed, unless that is decided. What was noted first is what is told.
     pub(super) fn decide(&self, code: u16, reason: &str) -> bool {
-        let mut closing = self.closing.lock();
-        if closing.is_some() {
-            return false;
+        let mut end = self.end.lock();
+        let is_first = end.closing.is_none();
+        if is_first {
+            end.closing = Some(Box::new(Closing { code, reason: reason.to_owned(), is_clean: false }));
         }
-        *closing = Some(Closing { code, reason: reason.to_owned(), is_clean: false });
-        true
+        is_first
     }
 
     /// Notes that both sides have sent a Close frame. IO task.
     pub(super) fn closed_cleanly(&self) {
-        if let Some(closing) = self.closing.lock().as_mut() {
+        if let Some(closing) = self.end.lock().closing.as_mut() {
             closing.is_clean = true;
         }
     }
@@ -259,7 +262,9 @@ impl Socket {
 
     /// Notes that the last event was told. The worker that has told it.
     pub fn told(&self) {
-        self.counted.lock().take();
+        // Dropped outside of the lock: it may tell the server's owner.
+        let counted = self.end.lock().counted.take();
+        drop(counted);
     }
 
     /// Waits for the next message of a socket of [`Style::Blocking`]. Its thread, detached.

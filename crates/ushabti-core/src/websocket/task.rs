@@ -3,11 +3,15 @@
 //! The task reads frames, puts messages into the inbox, answers pings, watches the clocks and finishes the closing
 //! handshake (RFC 6455 section 7). It goes on doing so whatever the workers do: what it needs of them reaches it as a signal
 //! (see `link`), and what they need of it as events.
+//!
+//! It is a future by hand and no async function: there are tens of thousands of them, and the compiler would keep what is
+//! in here twice.
 
-use std::future::poll_fn;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use ushabti_proto::websocket::WebSocketError;
@@ -31,7 +35,7 @@ const PONGS_MAX: usize = 64 * 1024;
 pub(crate) fn spawn(place: Place, socket: Arc<Socket>, pending: Vec<u8>) {
     place.io.server.counters.websockets_open.fetch_add(1, Ordering::Relaxed);
     let now = place.io.clock.now();
-    let task = Task {
+    let mut task = Task {
         protocol: Protocol::new(socket.deflate()),
         place,
         socket,
@@ -42,8 +46,10 @@ pub(crate) fn spawn(place: Place, socket: Arc<Socket>, pending: Vec<u8>) {
         pinged: now,
         stalled: None,
         unsent: 0,
+        is_told: false,
     };
-    tokio::spawn(task.run());
+    task.begin();
+    tokio::spawn(task);
 }
 
 /// How far the life of the socket has come.
@@ -54,6 +60,11 @@ enum Phase {
     Closing(Tick),
     /// Nothing more is read: the Close frame goes out, then the connection is closed.
     Over,
+    /// That has begun. What the client still sends is read for a while and thrown away: closing at once could destroy our
+    /// Close frame before the client reads it.
+    Departing {
+        is_shut: bool,
+    },
     /// The connection is lost.
     Lost,
 }
@@ -75,10 +86,39 @@ struct Task {
     stalled: Option<Tick>,
     /// Bytes that the system had not got rid of then.
     unsent: u32,
+    /// The end was told.
+    is_told: bool,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.phase {
+                Phase::Open | Phase::Closing(_) => {
+                    let wake = ready!(self.poll_wake(cx));
+                    self.go_on(wake);
+                }
+                Phase::Over => self.depart(),
+                Phase::Departing { is_shut } => {
+                    if !is_shut && !self.place.link.is_queued() {
+                        self.place.link.shutdown_write();
+                        self.phase = Phase::Departing { is_shut: true };
+                    }
+                    match ready!(self.poll_input(cx)) {
+                        Wake::Bytes(_) | Wake::Drain | Wake::Signal | Wake::Finished { .. } => {}
+                        Wake::EndOfInput | Wake::Lost | Wake::Expired => return Poll::Ready(()),
+                    }
+                }
+                Phase::Lost => return Poll::Ready(()),
+            }
+        }
+    }
 }
 
 impl Task {
-    async fn run(mut self) {
+    fn begin(&mut self) {
         if self.socket.inbox.open() {
             self.schedule();
         }
@@ -88,14 +128,6 @@ impl Task {
         }
         let mut pending = std::mem::take(&mut self.pending);
         self.receive(&mut pending);
-        while matches!(self.phase, Phase::Open | Phase::Closing(_)) {
-            let wake = self.wait().await;
-            self.go_on(wake);
-        }
-        self.end(None);
-        if self.phase == Phase::Over {
-            self.depart().await;
-        }
     }
 
     fn go_on(&mut self, wake: Wake) {
@@ -118,25 +150,20 @@ impl Task {
     }
 
     /// Waits for what comes next: for bytes only where there is room for what they bring.
-    async fn wait(&mut self) -> Wake {
-        poll_fn(|cx| {
-            let io = Arc::clone(&self.place.io);
-            let link = Arc::clone(&self.place.link);
-            let mut buffer = io.buffer.lock();
-            let mut moved = false;
-            let wake = loop {
-                let is_choked = self.is_choked();
-                let interest = Interest { read: !self.is_paused && !is_choked, finish: false, signal: true };
-                let wake = link.poll_wait(cx, interest, &mut buffer, || moved = true);
-                // What was flushed just now may have made room; nobody else would say so.
-                if wake.is_ready() || !is_choked || self.is_choked() {
-                    break wake;
-                }
-            };
-            self.note_progress(moved);
-            wake
-        })
-        .await
+    fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        let mut moved = false;
+        let wake = loop {
+            let is_choked = self.is_choked();
+            let interest = Interest { read: !self.is_paused && !is_choked, finish: false, signal: true };
+            let Place { io, link, .. } = &self.place;
+            let wake = link.poll_wait(cx, interest, &mut io.buffer.lock(), || moved = true);
+            // What was flushed just now may have made room; nobody else would say so.
+            if wake.is_ready() || !is_choked || self.is_choked() {
+                break wake;
+            }
+        };
+        self.note_progress(moved);
+        wake
     }
 
     /// Whether so much waits for the client that nothing may be read that asks for an answer.
@@ -296,7 +323,7 @@ impl Task {
         let server = &self.place.io.server;
         let config = &server.config;
         let now = self.place.io.clock.now();
-        if let Some(stalled) = self.stalled.filter(|&stalled| now >= stalled + ticks(config.write_timeout)) {
+        if self.stalled.is_some_and(|stalled| now >= stalled + ticks(config.write_timeout)) {
             let unsent = self.place.link.unsent();
             // A client that takes a little at a time makes room that the system does not tell of.
             if unsent < self.unsent {
@@ -305,7 +332,6 @@ impl Task {
                 let timeout = config.write_timeout;
                 let message = || format!("{}: took no byte for {timeout:?}; connection cut", self.place.link.peer());
                 server.journal.peer_notice(message);
-                debug_assert!(stalled <= now);
                 self.socket.decide(ABNORMAL, "");
                 self.phase = Phase::Lost;
                 self.end(Some(Fault { code: ABNORMAL, reason: format!("the client took no byte for {timeout:?}") }));
@@ -321,7 +347,9 @@ impl Task {
             _ => return self.arm(),
         }
         let (ping, idle) = (config.websocket.ping, config.websocket.idle);
-        if self.is_idle_timed() && now >= self.seen + ticks(idle) {
+        // Only who was asked and had time to answer: the clock is not so fine that one would surely come before the other.
+        let was_asked = self.pinged > self.seen && now > self.pinged;
+        if self.is_idle_timed() && was_asked && now >= self.seen + ticks(idle) {
             let message = || format!("{}: sent no byte for {idle:?}; closed", self.place.link.peer());
             server.journal.peer_notice(message);
             return self.fail(POLICY_VIOLATION, format!("no byte came for {idle:?}"));
@@ -355,8 +383,8 @@ impl Task {
             Phase::Closing(until) => until,
             _ => self.ping_due(config.websocket.ping),
         };
-        if self.phase == Phase::Open && self.is_idle_timed() {
-            due = due.min(self.seen + ticks(config.websocket.idle));
+        if self.phase == Phase::Open && self.is_idle_timed() && self.pinged > self.seen {
+            due = due.min((self.seen + ticks(config.websocket.idle)).max(self.pinged + 1));
         }
         if let Some(stalled) = self.stalled {
             due = due.min(stalled + ticks(config.write_timeout));
@@ -369,6 +397,9 @@ impl Task {
 
     /// Tells the end, once.
     fn end(&mut self, fault: Option<Fault>) {
+        if std::mem::replace(&mut self.is_told, true) {
+            return;
+        }
         let server = &self.place.io.server;
         server.hub.leave(&self.socket);
         self.place.link.seal();
@@ -380,44 +411,29 @@ impl Task {
         if self.socket.inbox.end(fault, closing) {
             self.schedule();
         }
+        server.counters.websockets_open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Writes what is left, says that nothing more comes, and reads for a while what the client still sends: closing at
-    /// once could destroy our Close frame before the client reads it.
-    async fn depart(&mut self) {
+    fn depart(&mut self) {
+        self.end(None);
         let clock = &self.place.io.clock;
         clock.set(self.place.key, clock.after(LINGER));
-        let mut is_shut = false;
-        loop {
-            if !is_shut && !self.place.link.is_queued() {
-                is_shut = true;
-                self.place.link.shutdown_write();
-            }
-            match self.drain_input().await {
-                Wake::Bytes(_) | Wake::Drain | Wake::Signal | Wake::Finished { .. } => {}
-                Wake::EndOfInput | Wake::Lost | Wake::Expired => return,
-            }
-        }
+        self.phase = Phase::Departing { is_shut: false };
     }
 
     /// Reads and throws away; comes back when the outbox is empty as well.
-    async fn drain_input(&mut self) -> Wake {
-        poll_fn(|cx| {
-            let io = Arc::clone(&self.place.io);
-            let link = &self.place.link;
-            let was_queued = link.is_queued();
-            let interest = Interest { read: true, finish: false, signal: true };
-            let wake = link.poll_wait(cx, interest, &mut io.buffer.lock(), || {});
-            if wake.is_pending() && was_queued && !link.is_queued() { Poll::Ready(Wake::Signal) } else { wake }
-        })
-        .await
+    fn poll_input(&self, cx: &mut Context<'_>) -> Poll<Wake> {
+        let Place { io, link, .. } = &self.place;
+        let was_queued = link.is_queued();
+        let interest = Interest { read: true, finish: false, signal: true };
+        let wake = link.poll_wait(cx, interest, &mut io.buffer.lock(), || {});
+        if wake.is_pending() && was_queued && !link.is_queued() { Poll::Ready(Wake::Signal) } else { wake }
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        // Where the task was dropped in its midst, because the server is closed.
+        // The connection is lost, or the task was dropped in its midst because the server is closed.
         self.end(None);
-        self.place.io.server.counters.websockets_open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -149,6 +149,32 @@ impl RequestHead {
         }
     }
 
+    /// The lines of the head as they were received, without what was found in them: for one that is kept for long.
+    /// [`RequestHead::from_lines`] makes a head of them again.
+    pub fn into_lines(self) -> Box<[u8]> {
+        self.bytes
+    }
+
+    /// Reads the lines of a head, without the empty one that ends it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them; nothing, if they are those of [`RequestHead::into_lines`].
+    ///
+    /// ```
+    /// use ushabti_proto::http1::head::RequestHead;
+    ///
+    /// let head = RequestHead::from_lines(b"GET /live HTTP/1.1\r\nHost: a\r\n")?;
+    /// assert_eq!(RequestHead::from_lines(&head.into_lines())?.path(), "/live");
+    /// # Ok::<(), ushabti_proto::error::ProtocolError>(())
+    /// ```
+    pub fn from_lines(lines: &[u8]) -> Result<Self, ProtocolError> {
+        let head = [lines, b"\r\n"].concat();
+        let limits = Limits { head_bytes_max: head.len(), fields_max: head.len(), target_bytes_max: head.len() };
+        let found = HeadReader::new().read(&head, &limits)?;
+        found.map(|(head, _)| head).ok_or(ProtocolError::HeadIncomplete)
+    }
+
     /// Whether the client offers to go on with this protocol, in any case and any Upgrade field (RFC 9110 section
     /// 7.8).
     pub fn offers_upgrade(&self, protocol: &str) -> bool {

@@ -126,10 +126,8 @@ pub struct Connection {
     /// The begun header of a frame.
     head: [u8; HEADER_BYTES_MAX],
     head_length: u8,
-    /// The frame of which payload is still to come.
-    frame: Option<Frame>,
-    /// The begun payload of a control frame.
-    control: Vec<u8>,
+    /// The frame of which payload is still to come. Boxed: most connections are between two frames.
+    frame: Option<Box<Frame>>,
     message: Option<Box<MessageReader>>,
     /// The window of the client's earlier messages, if it may refer back to them.
     window: Option<Box<Inflater>>,
@@ -150,6 +148,8 @@ struct Frame {
     header: FrameHeader,
     /// Bytes of its payload that were read.
     position: u64,
+    /// These bytes, of a control frame.
+    control: Vec<u8>,
 }
 
 impl Connection {
@@ -161,7 +161,6 @@ impl Connection {
             head: [0; HEADER_BYTES_MAX],
             head_length: 0,
             frame: None,
-            control: Vec::new(),
             message: None,
             window: None,
         }
@@ -207,7 +206,9 @@ impl Connection {
     ) -> Result<Step, WebSocketError> {
         let mut consumed = 0;
         loop {
-            let Some(frame) = &mut self.frame else {
+            let mut frame = if let Some(begun) = self.frame.take() {
+                *begun
+            } else {
                 let Some((header, length)) = self.read_header(&input[consumed..])? else {
                     return Ok(Step { consumed: input.len(), event: Event::NeedMore });
                 };
@@ -215,8 +216,7 @@ impl Connection {
                 if !header.opcode.is_control() {
                     self.begin_fragment(&header, limits, inflaters)?;
                 }
-                self.frame = Some(Frame { header, position: 0 });
-                continue;
+                Frame { header, position: 0, control: Vec::new() }
             };
             let header = frame.header;
             let rest = &mut input[consumed..];
@@ -226,20 +226,15 @@ impl Connection {
             frame.position += taken as u64;
             consumed += taken;
             let is_complete = frame.position == header.length;
-            let is_whole = is_complete && taken as u64 == header.length;
-            if is_complete {
-                self.frame = None;
-            }
             let event = if header.opcode.is_control() {
                 if !is_complete {
-                    self.control.extend_from_slice(payload);
+                    frame.control.extend_from_slice(payload);
                     None
-                } else if is_whole {
+                } else if frame.control.is_empty() {
                     Some(self.control_event(header.opcode, payload, replies)?)
                 } else {
-                    let mut begun = std::mem::take(&mut self.control);
-                    begun.extend_from_slice(payload);
-                    Some(self.control_event(header.opcode, &begun, replies)?)
+                    frame.control.extend_from_slice(payload);
+                    Some(self.control_event(header.opcode, &frame.control, replies)?)
                 }
             } else {
                 self.data_event(&header, payload, is_complete, limits, inflaters)?.map(Event::Message)
@@ -247,7 +242,10 @@ impl Connection {
             match event {
                 Some(event) => return Ok(Step { consumed, event }),
                 None if is_complete => {}
-                None => return Ok(Step { consumed, event: Event::NeedMore }),
+                None => {
+                    self.frame = Some(Box::new(frame));
+                    return Ok(Step { consumed, event: Event::NeedMore });
+                }
             }
         }
     }
@@ -364,7 +362,6 @@ impl Connection {
     fn end(&mut self, state: State) {
         self.state = state;
         self.frame = None;
-        self.control = Vec::new();
         self.message = None;
         self.window = None;
     }

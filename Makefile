@@ -29,8 +29,17 @@ fix: setup  ## Formats, and mends what the linter can mend safely.
 bench: build  ## Measures the server beside its peers (../shared/bench/peers). ARGS goes to compare.
 	@$(IN_VENV) tools.bench $(ARGS)
 
+publish-bench: build  ## Measures one publisher and many subscribers, beside peers in Go and Node.
+	@$(IN_VENV) tools.publish_bench $(ARGS)
+
 conformance: build  ## Runs the black-box HTTP/1.1 cases (../shared/conformance). ARGS goes to http1.
 	@$(IN_VENV) tools.conformance $(ARGS)
+
+autobahn: build  ## Runs the Autobahn testsuite on WebSockets. ARGS=--full takes a quarter of an hour.
+	@$(IN_VENV) tools.autobahn $(ARGS)
+
+browser: setup  ## Installs Chromium and its driver, for the tests in a real browser (Debian, as root).
+	@$(IN_VENV) tools.browser
 
 stress: build  ## Runs the stress tests at full size.
 	@$(IN_VENV) pytest -q -m stress --effort 20 $(ARGS)
@@ -38,4 +47,4 @@ stress: build  ## Runs the stress tests at full size.
 free-threaded: setup  ## Builds a CPython without the GIL and runs the Python tests on it.
 	@$(IN_VENV) tools.free_threaded $(ARGS)
 
-.PHONY: help setup build run test check fix bench conformance stress free-threaded
+.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress free-threaded

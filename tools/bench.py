@@ -12,8 +12,6 @@ from tools import native
 from tools.steps import ROOT
 
 COMPARE = ROOT.parent / "shared" / "bench" / "peers" / "compare"
-# What ushabti does not speak yet is not measured, unless it is asked for.
-WORKLOADS = "hello,hello1,json,sleep,hog,idle"
 
 
 def main() -> int:
@@ -28,10 +26,7 @@ def main() -> int:
     # No thread count: what is measured is what a user gets who sets no option.
     options = ["--bind", "127.0.0.1:{port}", "--access-log", "off"]
     own = [sys.executable, "-m", "ushabti", "examples.bench:router", *options]
-    arguments = sys.argv[1:]
-    if not any(argument.startswith(("--workloads", "--report", "--list")) for argument in arguments):
-        arguments = ["--workloads", WORKLOADS, *arguments]
-    return subprocess.call([sys.executable, str(COMPARE), "--own", shlex.join(own), *arguments], cwd=ROOT)
+    return subprocess.call([sys.executable, str(COMPARE), "--own", shlex.join(own), *sys.argv[1:]], cwd=ROOT)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``make autobahn``: lets the Autobahn testsuite judge ``examples/conformance.py`` over loopback, as a WebSocket server.
+"""``make autobahn``: lets the Autobahn testsuite judge ``examples/conformance.py``, over loopback.
 
 The suite is run by a script kept beside this repository, which installs it once; it needs Python 2.7. Arguments are
 passed on: ``--full`` adds large messages and compression and takes a quarter of an hour, ``--cases "7.*"`` chooses.

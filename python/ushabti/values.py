@@ -48,6 +48,7 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "m
 _SECONDS = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([a-z]*)\s*")
 _TIMES = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 
 
@@ -282,7 +283,8 @@ def _read_origins(value: Any, name: str) -> tuple[str, ...]:
     for origin in origins:
         if not _ORIGIN.fullmatch(origin):
             raise refusal(name, origin, 'an origin is a scheme and a host, such as "https://shop.example:8443"')
-    return origins
+    # Browsers leave the scheme's own port out (RFC 6454 section 6.2).
+    return tuple(origin.removesuffix(_DEFAULT_PORTS.get(origin.partition("://")[0], "")) for origin in origins)
 
 
 #: Listening addresses: a list, or text with blanks or commas between them.

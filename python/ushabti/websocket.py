@@ -8,16 +8,16 @@ is rarer (a socket opens, fails, closes) goes through ``deliver`` here.
 import enum
 import inspect
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from types import MethodType
+from types import FunctionType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ushabti import _core
 from ushabti.endpoints import Endpoint
 from ushabti.errors import ConfigError
-from ushabti.handlers import check_arguments, check_handler, describe
+from ushabti.handlers import check_arguments, check_callable, check_handler, describe
 from ushabti.socket_threads import SocketThreads
 from ushabti.values import nearest
 
@@ -26,10 +26,15 @@ __all__ = ["Accept", "Binder", "Event", "SocketHandler", "socket_failed"]
 logger = logging.getLogger("ushabti")
 
 Deliver = Callable[[Any, _core.WebSocket, "Event | None", BaseException | None], object]
+_Bound = tuple[object, bool, bool, bool, Deliver]
 
 # The methods of an event class but on_upgrade and on_close, with their arguments.
 _METHODS = {"on_open": ("ws",), "on_message": ("ws", "message"), "on_error": ("ws", "problem")}
 _KNOWN = ("on_upgrade", *_METHODS, "on_close")
+
+# Event classes and functions that were checked; of a class, whether its on_close takes `clean`. Weak, because a handler
+# that is made for one connection must go with it.
+_checked: "WeakKeyDictionary[object, bool]" = WeakKeyDictionary()
 
 
 class Event(enum.Enum):
@@ -88,9 +93,12 @@ class SocketHandler:
                     f"{describe(target)} of {pattern!r}: a blocking handler is a function that takes the messages "
                     "itself (for message in ws); leave blocking out for a class with on_message"
                 )
+            check_callable(target, "a blocking handler of WebSockets")
+            _refuse_generator(target, "a blocking handler of WebSockets")
             endpoint = _blocking_endpoint(target)
         elif inspect.isclass(target):
-            _check_event_class(_hashable(target))
+            _takes_clean(target)
+            _check_constructor(target)
             endpoint = _class_endpoint(target)
         else:
             _check_event_function(target)
@@ -103,8 +111,8 @@ class SocketHandler:
         """Refuses a handler that cannot take the parameters of its pattern: see ``check_handler``."""
         if self._blocking:
             check_handler(self._target, pattern, names, is_whole=is_whole, first="the socket")
-        elif (on_upgrade := getattr(self._target, "on_upgrade", None)) is not None and inspect.isclass(self._target):
-            check_handler(MethodType(on_upgrade, object()), pattern, names, is_whole=is_whole)
+        elif inspect.isclass(self._target) and hasattr(self._target, "on_upgrade"):
+            check_handler(_method(self._target, "on_upgrade"), pattern, names, is_whole=is_whole)
 
 
 def _class_endpoint(cls: Callable[[], Any]) -> Endpoint:
@@ -194,50 +202,48 @@ class Binder:
     """
 
     def __init__(self, default: object, threads: SocketThreads) -> None:
-        if default is not None:
-            _check(default)
-        self._default = default
+        self._default = None if default is None else _bound(default)
         self._threads = threads
 
-    def __call__(self, handler: Any) -> tuple[object, bool, bool, bool, Deliver]:
+    def __call__(self, handler: Any) -> _Bound:
         """Returns ``(target, hears, takes_event, is_blocking, deliver)``.
 
         Messages go, if it ``hears`` any, to ``target(ws, Event.MESSAGE, message)`` if it takes the event, and else to
         ``target.on_message(ws, message)``; all other events to ``deliver(target, ws, event, problem)``.
         """
         if handler is None:
-            handler = self._default
-            if handler is None:
+            if self._default is None:
                 raise ConfigError(
                     "request.upgrade() has no handler: give it one, or the server a websocket_handler, or register it "
                     "by router.websocket(path)"
                 )
+            return self._default
         if isinstance(handler, _Blocking):
             handler.reserve(self._threads)
             return handler, False, False, True, _Blocking.deliver
-        if _check(handler):
-            return handler, hasattr(handler, "on_message"), False, False, _deliver_to_object
-        return handler, True, True, False, _deliver_to_function
+        return _bound(handler)
 
 
-def _check(handler: Any) -> bool:
-    """Whether this is an object of an event class; else it is a function of ``(ws, event, message)``."""
+def _bound(handler: Any) -> _Bound:
+    """What is called for a handler of events. Raises ``ConfigError`` if it can be none."""
     if inspect.isclass(handler):
         raise ConfigError(f"a handler of WebSockets is an object of {describe(handler)}, not the class itself")
-    if any(hasattr(handler, name) for name in _KNOWN):
-        _check_event_class(_hashable(type(handler)))
-        return True
+    if any(hasattr(handler, name) for name in _KNOWN) or not callable(handler):
+        _takes_clean(type(handler))
+        return handler, hasattr(handler, "on_message"), False, False, _deliver_to_object
     _check_event_function(handler)
-    return False
+    return handler, True, True, False, _deliver_to_function
 
 
-def _hashable(cls: object) -> Hashable:
-    # Every class is, but to a type checker.
-    return cls
+def _takes_clean(cls: type) -> bool:
+    """Checks an event class, and returns whether its ``on_close`` takes a third argument beside the socket."""
+    takes_clean = _checked.get(cls)
+    if takes_clean is None:
+        takes_clean = _checked[cls] = _check_event_class(cls)
+    return takes_clean
 
 
-@cache
-def _check_event_class(cls: Hashable) -> None:
+def _check_event_class(cls: type) -> bool:
     methods = [name for name in dir(cls) if name.startswith("on_")]
     for name in methods:
         if name not in _KNOWN:
@@ -248,31 +254,66 @@ def _check_event_class(cls: Hashable) -> None:
         raise ConfigError(f"{describe(cls)} handles no event of a WebSocket: it has none of {', '.join(_KNOWN)}")
     for name, arguments in _METHODS.items():
         if name in methods:
-            check_arguments(MethodType(getattr(cls, name), object()), f"{name} of a WebSocket,", arguments)
-    if "on_close" in methods:
-        _takes_clean(cls)
-
-
-@cache
-def _check_event_function(function: Callable[..., Any]) -> None:
-    check_arguments(function, "a handler of WebSockets", ("ws", "event", "message"))
-
-
-@cache
-def _takes_clean(cls: Hashable) -> bool:
-    """Whether ``on_close`` takes a third argument beside the socket."""
-    on_close = MethodType(cls.on_close, object())  # type: ignore[attr-defined]
+            _check_called(_method(cls, name), f"{name} of a WebSocket,", arguments)
+    if "on_close" not in methods:
+        return False
+    on_close = _method(cls, "on_close")
     try:
-        check_arguments(on_close, "on_close of a WebSocket,", ("ws", "code", "reason", "clean"))
+        _check_called(on_close, "on_close of a WebSocket,", ("ws", "code", "reason", "clean"))
     except ConfigError:
-        check_arguments(on_close, "on_close of a WebSocket,", ("ws", "code", "reason"))
+        _check_called(on_close, "on_close of a WebSocket,", ("ws", "code", "reason"))
         return False
     return True
 
 
+def _check_constructor(cls: Callable[[], object]) -> None:
+    try:
+        signature = inspect.signature(cls)
+    except (TypeError, ValueError):
+        return  # A builtin, which does not tell.
+    try:
+        signature.bind()
+    except TypeError as problem:
+        raise ConfigError(
+            f"{describe(cls)}: an object is made for each connection, without arguments, and {problem}; parameters of "
+            "the path go to on_upgrade"
+        ) from None
+
+
+def _check_event_function(function: Callable[..., object]) -> None:
+    is_function = isinstance(function, FunctionType)
+    if is_function and function in _checked:
+        return
+    _check_called(function, "a handler of WebSockets", ("ws", "event", "message"))
+    # Other objects may have no hash, or as a bound method live no longer than this call.
+    if is_function:
+        _checked[function] = False
+
+
+def _check_called(function: Callable[..., object], what: str, arguments: tuple[str, ...]) -> None:
+    check_arguments(function, what, arguments)
+    _refuse_generator(function, what)
+
+
+def _refuse_generator(function: Callable[..., object], what: str) -> None:
+    """Refuses what would do nothing when it is called."""
+    if inspect.isgeneratorfunction(function):
+        raise ConfigError(
+            f"{what} {describe(function)} is a generator, and nothing takes what it yields: send by ws.send()"
+        )
+
+
+def _method(cls: type, name: str) -> Any:
+    """What an object of the class has under this name, without making one."""
+    found = inspect.getattr_static(cls, name)
+    if isinstance(found, property) or not hasattr(found, "__get__"):
+        return found
+    return found.__get__(object(), cls)
+
+
 def _deliver_to_object(handler: Any, ws: _core.WebSocket, event: Event | None, problem: BaseException | None) -> None:
     if event is Event.CLOSE and hasattr(handler, "on_close"):
-        clean = (ws.close_clean,) if _takes_clean(_hashable(type(handler))) else ()
+        clean = (ws.close_clean,) if _takes_clean(type(handler)) else ()
         handler.on_close(ws, ws.close_code, ws.close_reason, *clean)
     elif event is Event.OPEN and hasattr(handler, "on_open"):
         handler.on_open(ws)

@@ -111,6 +111,17 @@ def test_workers_are_a_number_a_range_or_auto(value: Any, threads: tuple[int, in
         ("access_log", True),
         ("access_log_file", 3),
         ("access_log_file", "a\0b"),
+        ("max_message", 0),
+        ("max_message", "4 GiB"),
+        ("websocket_ping", 0),
+        ("websocket_outbox", 1),
+        ("websocket_overflow", "block"),
+        ("websocket_compress", 1),
+        ("websocket_compress", "yes"),
+        ("websocket_origins", ""),
+        ("websocket_origins", []),
+        ("websocket_origins", None),
+        ("websocket_threads", 0),
     ],
 )
 def test_a_value_out_of_range_or_of_another_type_is_refused(name: str, value: Any) -> None:
@@ -138,6 +149,48 @@ def test_a_log_file_without_a_log_is_refused() -> None:
     with pytest.raises(ConfigError, match="set access_log to text or json"):
         Settings.from_options({"access_log_file": "access.log"})
     assert Settings.from_options({"access_log_file": "access.log", "access_log": "off"}).access_log == "off"
+
+
+@pytest.mark.parametrize(
+    ("value", "origins"),
+    [
+        ("same", ("same",)),
+        ("any", ("any",)),
+        ("https://Shop.Example", ("https://shop.example",)),
+        ("https://a.example, http://b.example:8080", ("https://a.example", "http://b.example:8080")),
+        (["https://a.example:443", "http://[::1]:80"], ("https://a.example", "http://[::1]")),
+        (("http://a.example:443", "https://a.example:8443", "app://local:80"),) * 2,
+    ],
+)
+def test_origins_are_as_browsers_send_them(value: Any, origins: tuple[str, ...]) -> None:
+    assert Settings.from_options({"websocket_origins": value}).websocket_origins == origins
+
+
+@pytest.mark.parametrize("value", ["shop.example", "https://a.example/", "https://", "same, any", ["https://a b"]])
+def test_what_is_no_origin_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^websocket_origins is '.*': an origin is a scheme and a host, such as"):
+        Settings.from_options({"websocket_origins": value})
+
+
+@pytest.mark.parametrize(("value", "on"), [(True, True), ("on", True), ("true", True), (False, False), ("off", False)])
+def test_a_switch_is_on_or_off(value: Any, on: bool) -> None:
+    assert Settings.from_options({"websocket_compress": value}).websocket_compress is on
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({"websocket_ping": 60}, "60"),
+        ({"websocket_idle": "20 s"}, "'20 s'"),
+        ({"websocket_ping": 5, "websocket_idle": 5}, "5"),
+    ],
+)
+def test_a_socket_may_be_silent_for_longer_than_until_the_ping(options: Any, shown: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^websocket_idle is {shown}: must be longer than websocket_ping$"):
+        Settings.from_options(options)
+    labels = {"websocket_idle": "--websocket-idle", "websocket_ping": "--websocket-ping"}
+    with pytest.raises(ConfigError, match=r"^--websocket-idle is .* than --websocket-ping$"):
+        Settings.from_options(options, labels)
 
 
 def test_empty_text_switches_the_server_field_off() -> None:

@@ -66,6 +66,11 @@ impl Clock {
         tick_of(self.epoch)
     }
 
+    /// The tick of a moment.
+    pub(crate) fn tick_at(&self, moment: Instant) -> Tick {
+        tick_of_duration(moment.saturating_duration_since(self.epoch))
+    }
+
     /// The deadline that lies `after` from now, never earlier than that.
     pub(crate) fn after(&self, after: Duration) -> Deadline {
         Deadline::At(self.now().saturating_add(ticks(after)).saturating_add(1))
@@ -180,7 +185,11 @@ impl Clock {
 
 /// The present tick of a server that started at `epoch`. Any thread.
 pub(crate) fn tick_of(epoch: Instant) -> Tick {
-    (epoch.elapsed().as_millis() as u64 / TICK_MS) as Tick
+    tick_of_duration(epoch.elapsed())
+}
+
+fn tick_of_duration(passed: Duration) -> Tick {
+    (passed.as_millis() as u64 / TICK_MS) as Tick
 }
 
 /// A time in ticks, rounded up.

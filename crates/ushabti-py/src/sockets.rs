@@ -17,7 +17,7 @@ use crate::exceptions::{WebSocketError, exception, log_error};
 use crate::message::Message;
 use crate::websocket::{Handler, WebSocket};
 
-/// After so long a socket goes back to the end of the queue, if it has more events: others wait as well.
+/// After so long from its second event on, a socket goes back to the end of the queue if it has more: others wait as well.
 const TURN: Duration = Duration::from_micros(100);
 
 /// Sockets whose last event was not told yet.
@@ -55,12 +55,18 @@ enum Kind {
 /// Tells events of a socket that came from the queue, for the length of a turn. Worker, attached.
 pub(crate) fn tell(py: Python<'_>, shared: &Shared, application: &Application, core: Arc<Socket>) {
     let Some(socket) = application.sockets.get(py, &core) else { return };
-    let begun = Instant::now();
     let mut gathered = None;
-    while let Some(event) = core.next_event() {
-        if gathered.is_none() && core.has_event() {
+    // Most turns have one event and need no look at a clock.
+    let mut second: Option<Instant> = None;
+    let mut told = 0;
+    while let Some((event, more)) = core.next_event() {
+        if more && gathered.is_none() {
             gathered = Gathered::begin(shared, &core);
         }
+        if told > 0 {
+            second.get_or_insert_with(Instant::now);
+        }
+        told += 1;
         let is_last = matches!(event, Event::Close(_) | Event::Discarded);
         tell_one(py, application, &socket, event);
         if shared.is_forked() {
@@ -72,8 +78,9 @@ pub(crate) fn tell(py: Python<'_>, shared: &Shared, application: &Application, c
             core.told();
             return;
         }
+        let Some(second) = second else { continue };
         let now = Instant::now();
-        if now.duration_since(begun) >= TURN && core.has_event() {
+        if now.duration_since(second) >= TURN && core.has_event() {
             // Before another worker may have the socket.
             drop(gathered);
             shared.schedule(core, now);

@@ -46,6 +46,15 @@ pub enum Event {
     Discarded,
 }
 
+/// What [`Inbox::next`] brings.
+pub(crate) struct Next {
+    pub(super) event: Option<Event>,
+    /// There is another one behind it.
+    pub(super) more: bool,
+    /// The IO task must be signalled: there is room.
+    pub(super) resume: bool,
+}
+
 /// What the IO task learns when it puts messages in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Room {
@@ -247,39 +256,48 @@ impl Inbox {
         self.stop_listening(Ear::Failed)
     }
 
-    /// Takes the next event out, and whether the IO task must be signalled; without one the socket is no longer scheduled.
-    /// The worker that has the socket.
-    pub(super) fn next(&self) -> (Option<Event>, bool) {
+    /// Takes the next event out; without one the socket is no longer scheduled. The worker that has the socket.
+    pub(super) fn next(&self) -> Next {
         let mut state = self.state.lock();
+        let event = self.take(&mut state);
+        if event.is_none() {
+            state.is_scheduled = false;
+            return Next { event, more: false, resume: false };
+        }
+        Next { event, more: self.is_due(&state), resume: state.resume() }
+    }
+
+    fn take(&self, state: &mut State) -> Option<Event> {
         if std::mem::take(&mut state.is_open_due) {
-            return (Some(Event::Open), false);
+            return Some(Event::Open);
         }
         if self.style == Style::Events {
             if let Some(message) = state.take_message() {
-                return (Some(Event::Message(message)), state.resume());
+                return Some(Event::Message(message));
             }
         }
         if let Some(fault) = state.fault.take() {
-            return (Some(Event::Fault(*fault)), false);
+            return Some(Event::Fault(*fault));
         }
-        if state.is_end_due() {
-            let event = match std::mem::replace(&mut state.end, End::Told) {
-                End::Closed(closing) => Event::Close(*closing),
-                _ => Event::Discarded,
-            };
-            return (Some(event), false);
+        if !state.is_end_due() {
+            return None;
         }
-        state.is_scheduled = false;
-        (None, false)
+        Some(match std::mem::replace(&mut state.end, End::Told) {
+            End::Closed(closing) => Event::Close(*closing),
+            _ => Event::Discarded,
+        })
     }
 
-    /// Whether the worker that has the socket would find an event now.
-    pub(super) fn has_event(&self) -> bool {
-        let state = self.state.lock();
+    fn is_due(&self, state: &State) -> bool {
         state.is_open_due
             || (self.style == Style::Events && !state.messages.is_empty())
             || state.fault.is_some()
             || state.is_end_due()
+    }
+
+    /// Whether the worker that has the socket would find an event now.
+    pub(super) fn has_event(&self) -> bool {
+        self.is_due(&self.state.lock())
     }
 
     /// Waits for the next message, and says whether the IO task must be signalled. The thread of a blocking handler,
@@ -327,21 +345,21 @@ mod tests {
         assert!(inbox.open());
         assert!(!inbox.end(Some(Fault { code: 1002, reason: String::new() }), closing()));
         assert!(!inbox.push(&mut vec![message(1)]).schedule, "it is scheduled already");
-        assert!(matches!(inbox.next().0, Some(Event::Open)));
-        assert!(matches!(inbox.next().0, Some(Event::Message(_))));
-        assert!(matches!(inbox.next().0, Some(Event::Fault(_))));
-        assert!(matches!(inbox.next().0, Some(Event::Close(_))));
-        assert!(inbox.next().0.is_none());
+        assert!(matches!(inbox.next().event, Some(Event::Open)));
+        assert!(matches!(inbox.next().event, Some(Event::Message(_))));
+        assert!(matches!(inbox.next().event, Some(Event::Fault(_))));
+        assert!(matches!(inbox.next().event, Some(Event::Close(_))));
+        assert!(inbox.next().event.is_none());
     }
 
     #[test]
     fn a_socket_is_scheduled_once_until_its_worker_finds_nothing() {
         let inbox = Inbox::new(Style::Events);
         assert!(inbox.open());
-        assert!(matches!(inbox.next().0, Some(Event::Open)));
+        assert!(matches!(inbox.next().event, Some(Event::Open)));
         assert!(!inbox.push(&mut vec![message(1)]).schedule);
-        assert!(inbox.next().0.is_some());
-        assert!(inbox.next().0.is_none());
+        assert!(inbox.next().event.is_some());
+        assert!(inbox.next().event.is_none());
         assert!(inbox.push(&mut vec![message(1)]).schedule);
     }
 
@@ -352,11 +370,11 @@ mod tests {
             assert_eq!(inbox.push(&mut vec![message(1)]).is_full, number == MESSAGES_MAX);
         }
         assert_eq!(inbox.room(), 0);
-        let signals = (0..MESSAGES_MAX).filter(|_| inbox.next().1).count();
+        let signals = (0..MESSAGES_MAX).filter(|_| inbox.next().resume).count();
         assert_eq!(signals, 1);
         assert_eq!(inbox.room(), MESSAGES_MAX);
         assert!(inbox.push(&mut vec![message(BYTES_MAX)]).is_full);
-        assert!(inbox.next().1);
+        assert!(inbox.next().resume);
     }
 
     #[test]
@@ -364,8 +382,8 @@ mod tests {
         let inbox = Inbox::new(Style::Events);
         assert!(inbox.discard());
         assert!(!inbox.end(None, closing()));
-        assert!(matches!(inbox.next().0, Some(Event::Discarded)));
-        assert!(inbox.next().0.is_none());
+        assert!(matches!(inbox.next().event, Some(Event::Discarded)));
+        assert!(inbox.next().event.is_none());
     }
 
     #[test]
@@ -377,7 +395,7 @@ mod tests {
         assert!(inbox.be_deaf(), "the task waits for room");
         assert!(!inbox.push(&mut vec![message(1)]).is_full);
         inbox.end(None, closing());
-        assert!(matches!(inbox.next().0, Some(Event::Close(_))));
+        assert!(matches!(inbox.next().event, Some(Event::Close(_))));
     }
 
     #[test]
@@ -388,6 +406,6 @@ mod tests {
         assert!(inbox.end(None, closing()));
         assert!(matches!(inbox.receive(None).0, Received::Message(_)));
         assert!(matches!(inbox.receive(None).0, Received::Closed));
-        assert!(matches!(inbox.next().0, Some(Event::Close(_))));
+        assert!(matches!(inbox.next().event, Some(Event::Close(_))));
     }
 }

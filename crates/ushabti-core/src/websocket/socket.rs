@@ -10,7 +10,7 @@ use ushabti_proto::websocket::connection::{CloseError, check_close};
 use ushabti_proto::websocket::deflate::DeflateAgreement;
 use ushabti_proto::websocket::frame::{CONTROL_BYTES_MAX, Opcode, encode_frame};
 
-use super::inbox::Received;
+use super::inbox::{Next, Received};
 use super::{Event, Hub, Inbox, Outgoing, Overflow};
 use crate::link::{Bound, Link, Unsent};
 use crate::server::Counted;
@@ -247,12 +247,12 @@ impl Socket {
 
     // ---- events
 
-    /// Takes the next event. `None`: there is none, and another worker may get the socket from here on. The worker that
-    /// has the socket from the queue.
-    pub fn next_event(&self) -> Option<Event> {
-        let (event, resume) = self.inbox.next();
+    /// Takes the next event, and says whether another one waits behind it. `None`: there is none, and another worker may get
+    /// the socket from here on. The worker that has the socket from the queue.
+    pub fn next_event(&self) -> Option<(Event, bool)> {
+        let Next { event, more, resume } = self.inbox.next();
         self.signal_if(resume);
-        event
+        event.map(|event| (event, more))
     }
 
     /// Whether the worker that has the socket would find an event now.

@@ -127,15 +127,16 @@ impl Task {
             self.begin_close(GOING_AWAY, "the server stops");
         }
         let mut pending = std::mem::take(&mut self.pending);
-        self.receive(&mut pending);
+        self.receive(&mut pending, Instant::now());
     }
 
     fn go_on(&mut self, wake: Wake) {
         match wake {
             Wake::Bytes(count) => {
-                self.seen = self.place.io.clock.now();
                 let io = Arc::clone(&self.place.io);
-                self.receive(&mut io.buffer.lock()[..count]);
+                let now = Instant::now();
+                self.seen = io.clock.tick_at(now);
+                self.receive(&mut io.buffer.lock()[..count], now);
             }
             Wake::Signal => self.answer_signal(),
             Wake::Expired => self.look_at_clocks(),
@@ -187,7 +188,8 @@ impl Task {
 
     // ---- what the client sends
 
-    fn receive(&mut self, input: &mut [u8]) {
+    /// Reads frames that came at this moment.
+    fn receive(&mut self, input: &mut [u8], now: Instant) {
         let io = Arc::clone(&self.place.io);
         let mut tools = io.frames.lock();
         let FrameTools { inflaters, replies, messages } = &mut *tools;
@@ -225,7 +227,7 @@ impl Task {
             let found = self.socket.inbox.push(messages);
             self.is_paused = found.is_full;
             if found.schedule {
-                self.schedule();
+                io.server.schedule(Arc::clone(&self.socket), now);
             }
         }
         if ending.is_none() && used < input.len() {
@@ -281,7 +283,7 @@ impl Task {
             // While nothing was read, nothing could be seen.
             self.seen = self.place.io.clock.now();
             let mut pending = std::mem::take(&mut self.pending);
-            self.receive(&mut pending);
+            self.receive(&mut pending, Instant::now());
         }
     }
 

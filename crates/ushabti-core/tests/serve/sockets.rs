@@ -51,7 +51,7 @@ impl Ledger {
     pub(crate) fn tell(&self, shared: &Shared, socket: &Arc<Socket>) {
         // As many as a turn would have.
         for _ in 0..3 {
-            let Some(event) = socket.next_event() else { return };
+            let Some((event, _)) = socket.next_event() else { return };
             let is_last = matches!(event, Event::Close(_) | Event::Discarded);
             self.check(socket, event);
             if is_last {

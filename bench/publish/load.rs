@@ -76,6 +76,8 @@ struct Options {
     window: usize,
     warmup: usize,
     limit_s: u32,
+    /// Source addresses to pass over, where several loads run at once.
+    skip: usize,
 }
 
 struct Connection {
@@ -148,7 +150,8 @@ fn end_of_phase(facts: &str) -> Result<(), String> {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { port: 0, subscribers: 1000, messages: 1000, window: 1, warmup: 50, limit_s: 120 };
+    let mut options =
+        Options { port: 0, subscribers: 1000, messages: 1000, window: 1, warmup: 50, limit_s: 120, skip: 0 };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let text = arguments.next().ok_or(format!("{name} needs a value"))?;
@@ -160,6 +163,7 @@ fn options() -> Result<Options, String> {
             "--window" => options.window = value.clamp(1, WINDOW_MAX),
             "--warmup" => options.warmup = value,
             "--limit" => options.limit_s = u32::try_from(value).unwrap_or(u32::MAX).clamp(1, 600),
+            "--skip-addresses" => options.skip = value.min(100),
             _ => return Err(format!("unknown option {name}")),
         }
     }
@@ -178,7 +182,8 @@ impl Load {
         while connections.len() < count {
             let batch = BATCH.min(count - connections.len());
             for _ in 0..batch {
-                connections.push(dial(options.port, "/ws?topic=bench", connections.len() / PER_ADDRESS)?);
+                let address = options.skip + connections.len() / PER_ADDRESS;
+                connections.push(dial(options.port, "/ws?topic=bench", address)?);
             }
             let fresh = connections.len() - batch;
             connections[fresh..].iter_mut().try_for_each(read_answer)?;

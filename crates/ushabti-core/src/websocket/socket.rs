@@ -210,10 +210,15 @@ impl Socket {
     }
 
     fn begin_close(&self, code: u16, reason: &str) -> bool {
+        let link = self.link.upgrade();
+        if link.as_ref().is_some_and(|link| link.server().is_forked()) {
+            // The locks may be held by threads that are not there.
+            return false;
+        }
         let is_first = self.decide(code, reason);
         if is_first {
             self.inbox.be_deaf();
-            if let Some(link) = self.link.upgrade() {
+            if let Some(link) = link {
                 link.seal();
                 // The task writes the Close frame: the state of the protocol is its own.
                 link.signal();

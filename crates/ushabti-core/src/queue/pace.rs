@@ -49,10 +49,11 @@ const STALLED_TICKS: u32 = 2;
 const SECONDED_MAX: u32 = 2;
 
 /// So many waiting jobs keep a worker busy while the IO thread rests, for this long for each of them, up to a bound. No
-/// request, its answer's write included, costs less.
+/// request, its answer's write included, costs less. The system takes some of that time to wake the thread again.
 const SLACK_JOBS: usize = 8;
 const SLACK_EACH: Duration = Duration::from_micros(3);
 const SLACK_JOBS_MAX: usize = 64;
+const SLACK_WAKE: Duration = Duration::from_micros(15);
 
 /// What the IO thread remembers from one tick of its watch to the next.
 #[derive(Debug, Default)]
@@ -160,7 +161,7 @@ impl<J> Queue<J> {
     pub fn slack(&self) -> Option<Duration> {
         let waiting = self.jobs.len();
         // Workers that run side by side may be through with them at any moment.
-        (waiting >= SLACK_JOBS && !self.parallel).then(|| SLACK_EACH * waiting.min(SLACK_JOBS_MAX) as u32)
+        (waiting >= SLACK_JOBS && !self.parallel).then(|| SLACK_EACH * waiting.min(SLACK_JOBS_MAX) as u32 - SLACK_WAKE)
     }
 
     fn heat(&self, seat: &Seat) {

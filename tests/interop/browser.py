@@ -123,11 +123,12 @@ class _Driver:
             self._connection.close()
         for number in (signal.SIGTERM, signal.SIGKILL):
             os.killpg(self.process.pid, number)
-            try:
-                self.process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                continue
-            break
+            # All of them hold its output, so the reader ends with the last one; a browser may outlive its driver.
+            self._reader.join(STOP_S)
+            if not self._reader.is_alive():
+                break
+        # Not before: its id is that of the group.
+        self.process.wait(STOP_S)
         self._reader.join()
         assert self.process.stdout
         self.process.stdout.close()

@@ -287,6 +287,16 @@ def test_refused_name_is_shown_and_may_be_mended(browser: Browser):
 
 
 @pytest.mark.time_limit(150)
+def test_what_is_typed_while_the_socket_closes_is_kept(browser: Browser):
+    with Program() as program, browser.page(program.url) as page:
+        enter_page(page, "Ani")
+        # A state that lasts too short a time to be met.
+        page.run("Object.defineProperty(WebSocket.prototype, 'readyState', {get: () => WebSocket.CLOSING})")
+        page.type("#text", "kept\n")
+        assert page.run("return document.querySelector('#text').value") == "kept"
+
+
+@pytest.mark.time_limit(150)
 def test_pages_come_back_when_the_server_is_started_again(browser: Browser):
     with Program() as program, browser.page(program.url) as ani, browser.page(program.url) as tutu:
         enter_page(ani, "Ani")

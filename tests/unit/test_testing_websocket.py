@@ -218,6 +218,7 @@ def test_ping_waits_for_its_own_pong_and_keeps_messages(serve: Serve) -> None:
 
 def test_closing_sends_code_and_reason_and_waits_for_the_end(serve: Serve) -> None:
     seen: list[Any] = []
+    is_over = threading.Event()
 
     def script(peer: Peer) -> None:
         peer.accept()
@@ -225,9 +226,11 @@ def test_closing_sends_code_and_reason_and_waits_for_the_end(serve: Serve) -> No
         peer.send(frame(TEXT, b"still") + frame(CLOSE, struct.pack("!H", 4000) + b"bye"))
         peer.connection.shutdown(socket.SHUT_WR)
         seen.append(peer.is_at_end())
+        is_over.set()
 
     ws = serve(script).websocket("/")
     ws.close(3000, "grüß")
+    assert is_over.wait(10)
     assert seen == [(0x88, struct.pack("!H", 3000) + "grüß".encode()), True]
     assert (ws.close_code, ws.close_reason, repr(ws)) == (4000, "bye", "<ClientSocket closed with 4000>")
     assert ws.receive() == "still"

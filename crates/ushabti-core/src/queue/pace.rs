@@ -161,7 +161,8 @@ impl<J> Queue<J> {
     pub fn slack(&self) -> Option<Duration> {
         let waiting = self.jobs.len();
         // Workers that run side by side may be through with them at any moment.
-        (waiting >= SLACK_JOBS && !self.parallel).then(|| SLACK_EACH * waiting.min(SLACK_JOBS_MAX) as u32 - SLACK_WAKE)
+        (waiting >= SLACK_JOBS && !self.parallel)
+            .then(|| (SLACK_EACH * waiting.min(SLACK_JOBS_MAX) as u32).saturating_sub(SLACK_WAKE))
     }
 
     fn heat(&self, seat: &Seat) {

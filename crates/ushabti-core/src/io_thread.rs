@@ -27,6 +27,9 @@ const DRAIN_STEPS: usize = 30;
 const DRAIN_AT_ONCE: usize = 500;
 const DRAIN_STEP: Duration = Duration::from_millis(100);
 
+/// How often the thread gives its core away, while a few jobs wait, before it waits for events.
+const YIELDS: u32 = 2;
+
 /// What the tasks of one IO thread share.
 pub(crate) struct Io {
     pub(crate) server: Arc<Shared>,
@@ -163,6 +166,11 @@ impl Drop for Failing {
 fn gather(server: &Shared) {
     if let Some(time) = server.queue.slack() {
         std::thread::sleep(time);
+    } else if !server.queue.is_empty() {
+        // Few jobs are soon done, and what comes of them often brings the next event: to be woken for that takes longer.
+        for _ in 0..YIELDS {
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -90,7 +90,11 @@ class SocketThreads:
             left = until - time.monotonic()
             if not alive or left <= 0:
                 return alive
-            alive[0].join(left)
+            started = [thread for thread in alive if thread.ident is not None]
+            if started:
+                started[0].join(left)
+            else:
+                time.sleep(min(left, 0.01))
 
     def _end(self, thread: threading.Thread) -> None:
         with self._lock:

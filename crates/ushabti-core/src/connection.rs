@@ -288,7 +288,7 @@ impl Connection {
     /// The exchange is over: on to the next request, or to the end.
     fn finished(&mut self, close: bool) -> Flow {
         if self.link.is_upgraded() {
-            return if self.half_closed { Flow::End } else { Flow::Upgrade };
+            return Flow::Upgrade;
         }
         if self.protocol.response_done(close) == Next::Close {
             return if self.half_closed { Flow::End } else { Flow::Linger };

@@ -77,6 +77,8 @@ pub(crate) fn spawn(server: Arc<Shared>, listeners: Vec<Listener>) -> io::Result
         .build()?;
     std::thread::Builder::new().name("ushabti-io".to_owned()).spawn(move || {
         let _failing = Failing(Arc::clone(&server));
+        // Dropped before that: its tasks still have ends to tell.
+        let runtime = runtime;
         sleep_exactly();
         let clock = Clock::new(server.epoch, server.config.keep_alive);
         let io = Arc::new(Io {

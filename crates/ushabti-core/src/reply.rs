@@ -191,7 +191,13 @@ impl Responder {
         };
         let link = self.take_link();
         let socket = websocket::make_socket(&link, style, agreed);
-        let sent = link.send(&head, &[], Then::More);
+        let sent = if link.is_disconnected() {
+            // Who has ended its side can send nothing that a WebSocket is for, not even a Close frame.
+            let _ = link.send(&[], &[], Then::Finish { close: true });
+            Err(Gone)
+        } else {
+            link.send(&head, &[], Then::More)
+        };
         record(&link, request, 101, 0, sent);
         match sent {
             Ok(()) => Ok(Upgraded::new(link, socket)),

@@ -64,7 +64,8 @@ impl Link {
             if sent == total {
                 return Ok(());
             }
-        } else if matches!(bound, Bound::Bytes(most) if waiting > 0 && waiting + total > most) {
+        } else if self.has(QUEUED) && matches!(bound, Bound::Bytes(most) if waiting > 0 && waiting + total > most) {
+            // What is only held does not wait for the client.
             return Err(Unsent::Full);
         }
         outbox.append(&head[sent.min(head.len())..]);
@@ -115,15 +116,18 @@ impl Link {
         if self.has(QUEUED) || outbox.bytes.is_empty() {
             return;
         }
-        let Ok(sent) = self.try_send(outbox.rest(), &[]) else {
-            return outbox.empty();
-        };
-        outbox.written += sent;
-        if outbox.rest().is_empty() {
-            outbox.empty();
-        } else {
-            self.leave_to_task(outbox);
+        match self.try_send(outbox.rest(), &[]) {
+            Ok(sent) => {
+                outbox.written += sent;
+                if outbox.rest().is_empty() {
+                    outbox.empty();
+                } else {
+                    self.leave_to_task(outbox);
+                }
+            }
+            Err(_) => outbox.empty(),
         }
+        self.room.notify_all();
     }
 
     /// Waits until `bytes` more fit into the outbox, the connection is closed or the time is over. False: the time is over.

@@ -36,13 +36,12 @@ impl Gathering {
 
     /// Lets the frames of handlers go that have been at it since the last tick. IO thread.
     pub(crate) fn tick(&self) {
-        let mut holds = self.holds.lock();
-        for hold in holds.iter_mut() {
+        self.holds.lock().retain_mut(|hold| {
             if hold.is_old {
                 hold.link.release();
             }
-            hold.is_old = true;
-        }
+            !std::mem::replace(&mut hold.is_old, true)
+        });
     }
 }
 

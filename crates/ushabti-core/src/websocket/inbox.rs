@@ -186,16 +186,20 @@ impl Inbox {
         let is_full = state.is_paused;
         if self.style == Style::Blocking {
             drop(state);
-            self.arrived.notify_one();
+            self.arrived.notify_all();
             return Room { schedule: false, is_full };
         }
         Room { schedule: state.schedule(), is_full }
     }
 
-    /// How many more messages may be read before they are put in. IO task.
-    pub(super) fn room(&self) -> usize {
+    /// How many more messages may be read before they are put in, and their bytes, which the last one may pass. IO task.
+    pub(super) fn room(&self) -> (usize, usize) {
         let state = self.state.lock();
-        if state.is_full() && !state.is_deaf() { 0 } else { MESSAGES_MAX.saturating_sub(state.messages.len()).max(1) }
+        if state.is_full() && !state.is_deaf() {
+            return (0, 0);
+        }
+        let messages = MESSAGES_MAX.saturating_sub(state.messages.len()).max(1);
+        (messages, BYTES_MAX.saturating_sub(state.bytes).max(1))
     }
 
     /// Gives back memory that a burst of messages has left behind. IO task.
@@ -369,10 +373,10 @@ mod tests {
         for number in 1..=MESSAGES_MAX {
             assert_eq!(inbox.push(&mut vec![message(1)]).is_full, number == MESSAGES_MAX);
         }
-        assert_eq!(inbox.room(), 0);
+        assert_eq!(inbox.room(), (0, 0));
         let signals = (0..MESSAGES_MAX).filter(|_| inbox.next().resume).count();
         assert_eq!(signals, 1);
-        assert_eq!(inbox.room(), MESSAGES_MAX);
+        assert_eq!(inbox.room(), (MESSAGES_MAX, BYTES_MAX));
         assert!(inbox.push(&mut vec![message(BYTES_MAX)]).is_full);
         assert!(inbox.next().resume);
     }

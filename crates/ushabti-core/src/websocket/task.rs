@@ -31,6 +31,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Beyond the bound of the outbox, pongs may take this much until no more is read.
 const PONGS_MAX: usize = 64 * 1024;
 
+/// So many times in a row, a read of 64 KiB each at most, one socket is seen to before others have a turn.
+const WAKES_IN_A_ROW: u32 = 4;
+
 /// Starts the task of a connection whose 101 was sent. `pending` is what was read behind the request.
 pub(crate) fn spawn(place: Place, socket: Arc<Socket>, pending: Vec<u8>) {
     place.io.server.counters.websockets_open.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +97,7 @@ impl Future for Task {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
+        for _ in 0..WAKES_IN_A_ROW {
             match self.phase {
                 Phase::Open | Phase::Closing(_) => {
                     let wake = ready!(self.poll_wake(cx));
@@ -108,12 +111,17 @@ impl Future for Task {
                     }
                     match ready!(self.poll_input(cx)) {
                         Wake::Bytes(_) | Wake::Drain | Wake::Signal | Wake::Finished { .. } => {}
+                        // It may be the word of a deadline from before.
+                        Wake::Expired if !self.place.io.clock.is_due(self.place.key) => {}
                         Wake::EndOfInput | Wake::Lost | Wake::Expired => return Poll::Ready(()),
                     }
                 }
                 Phase::Lost => return Poll::Ready(()),
             }
         }
+        // A client that sends without end must not keep the thread from the others.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -174,6 +182,10 @@ impl Task {
     }
 
     fn note_progress(&mut self, moved: bool) {
+        if moved {
+            // Whoever takes bytes is there.
+            self.seen = self.place.io.clock.now();
+        }
         if !self.place.link.is_queued() {
             self.stalled = None;
         } else if moved || self.stalled.is_none() {
@@ -193,11 +205,14 @@ impl Task {
         let io = Arc::clone(&self.place.io);
         let mut tools = io.frames.lock();
         let FrameTools { inflaters, replies, messages } = &mut *tools;
+        // Of another socket, should its task have panicked.
+        replies.clear();
+        messages.clear();
         let limits = Limits { message_bytes_max: io.server.config.websocket.message_bytes_max };
         let mut used = 0;
         let mut ending = None;
         while used < input.len() && ending.is_none() && !self.is_paused {
-            let mut room = self.socket.inbox.room();
+            let (mut room, mut room_bytes) = self.socket.inbox.room();
             while room > 0 && ending.is_none() {
                 match self.protocol.step(&mut input[used..], limits, inflaters, replies) {
                     Ok(Step { consumed, event }) => {
@@ -205,8 +220,10 @@ impl Task {
                         match event {
                             Event::NeedMore => break,
                             Event::Message(message) => {
+                                // Inflated it may be many times as long as what was read.
+                                room_bytes = room_bytes.saturating_sub(message.data.len());
+                                room = if room_bytes == 0 { 0 } else { room - 1 };
                                 messages.push(message);
-                                room -= 1;
                             }
                             // The pong to a ping is in the replies; either is a sign of life, which any byte is.
                             Event::Ping(_) | Event::Pong(_) => {}
@@ -278,7 +295,7 @@ impl Task {
                 self.send_close(closing.code, &closing.reason);
             }
         }
-        if self.is_paused && self.socket.inbox.room() > 0 {
+        if self.is_paused && self.socket.inbox.room().0 > 0 {
             self.is_paused = false;
             // While nothing was read, nothing could be seen.
             self.seen = self.place.io.clock.now();
@@ -290,9 +307,8 @@ impl Task {
     fn begin_close(&mut self, code: u16, reason: &str) {
         if self.socket.decide(code, reason) {
             self.socket.inbox.be_deaf();
-            self.is_paused = false;
-            self.pending = Vec::new();
         }
+        // It also goes on with what was read and not looked at: the inbox has room now.
         self.answer_signal();
     }
 
@@ -311,14 +327,20 @@ impl Task {
 
     /// Fails the connection (RFC 6455 section 7.1.7). Our Close frame, which tells why, has been sent or goes out now.
     fn fail(&mut self, code: u16, reason: String) {
-        if self.socket.decide(code, &reason) {
-            let mut frame = Vec::new();
-            let sent = self.protocol.close(code, &reason, &mut frame);
-            debug_assert!(sent.is_ok(), "codes and reasons of our own fit");
-            self.send_last(&frame);
-        }
+        self.socket.decide(code, &reason);
+        self.send_decided();
         self.phase = Phase::Over;
         self.end(Some(Fault { code, reason }));
+    }
+
+    /// Sends the Close frame that was decided on, by whomever, unless one was sent.
+    fn send_decided(&mut self) {
+        let Some(closing) = self.socket.closing() else { return };
+        let mut frame = Vec::new();
+        // What cannot be sent is only told: 1005 and 1006.
+        if self.protocol.close(closing.code, &closing.reason, &mut frame).is_ok() {
+            self.send_last(&frame);
+        }
     }
 
     fn look_at_clocks(&mut self) {
@@ -358,12 +380,10 @@ impl Task {
         }
         if now >= self.ping_due(ping) {
             self.pinged = now;
-            // What waits for the client asks as well.
-            if !self.place.link.is_queued() {
-                let mut frame = Vec::new();
-                encode_frame(&mut frame, Opcode::Ping, &[]);
-                let _ = self.place.link.send_frame(&frame, &[], Bound::None);
-            }
+            let mut frame = Vec::new();
+            encode_frame(&mut frame, Opcode::Ping, &[]);
+            // If the connection is lost the next wait says so.
+            let _ = self.place.link.send_frame(&frame, &[], Bound::None);
             self.socket.inbox.shrink();
         }
         self.arm();
@@ -436,6 +456,10 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         // The connection is lost, or the task was dropped in its midst because the server is closed.
+        if self.phase == Phase::Open && self.place.io.server.phase() == ServerPhase::Closed {
+            self.socket.decide(GOING_AWAY, "the server has stopped");
+            self.send_decided();
+        }
         self.end(None);
     }
 }

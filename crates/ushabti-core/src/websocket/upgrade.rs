@@ -124,6 +124,7 @@ impl Drop for Upgraded {
 /// The client was gone before the IO task had the socket. Whoever took it out of the link.
 pub(crate) fn discard(socket: Arc<Socket>, server: &Shared) {
     socket.decide(close_code::ABNORMAL, "");
+    server.hub.leave(&socket);
     if socket.inbox.discard() {
         server.schedule(socket, Instant::now());
     }

@@ -270,7 +270,7 @@ def test_the_close_of_the_server_is_answered_and_told(
     ws = serve(script).websocket("/")
     assert list(ws) == ["one", "two"]
     assert (ws.close_code, ws.close_reason) == (code, reason)
-    assert seen == [(0x88, echo), True]
+    eventually(lambda: seen == [(0x88, echo), True])
     for call in (ws.receive, ws.ping, lambda: ws.send("x")):
         with pytest.raises(SocketClosed):
             call()

@@ -17,11 +17,12 @@ from typing import Any, NoReturn
 
 import ushabti
 from ushabti import logs
-from ushabti.config import OPTIONS, Settings
+from ushabti.config import Settings
 from ushabti.endpoints import Scope
 from ushabti.errors import ConfigError
 from ushabti.handlers import describe
 from ushabti.locate import BrokenApplication, application_frames, find_application
+from ushabti.options import OPTIONS
 from ushabti.routing import Router
 from ushabti.server import Server
 from ushabti.sources import SCHEMA, Given, from_environment, from_file, likely_mistakes, where_to_listen

@@ -217,7 +217,7 @@ def _by_prefix(scopes: list[Scope], raising: Endpoint, otherwise: Endpoint) -> E
                 )
             patterns.append(pattern.parts)
             endpoints.append(endpoint)
-    table = _core.RouteTable([(number, None, parts, None, True, False) for number, parts in enumerate(patterns)])
+    table = _core.RouteTable([(number, None, parts, None) for number, parts in enumerate(patterns)])
 
     def by_prefix(request: _core.Request) -> object:
         found = table.find("GET", _raw_path(request.target))

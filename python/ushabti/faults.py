@@ -3,9 +3,9 @@
 import logging
 
 from ushabti import _core
-from ushabti.errors import Disconnected, HTTPError
+from ushabti.errors import DeadlineExceeded, Disconnected, HTTPError
+from ushabti.frozen import Frozen
 from ushabti.responses import Response, from_error
-from ushabti.routing import Frozen
 
 __all__ = ["Faults", "cut", "surplus"]
 
@@ -28,9 +28,11 @@ class Faults:
                 logger.exception("the error handler of %s %s failed", request.method, request.path)
         if isinstance(problem, HTTPError):
             return from_error(problem)
-        if isinstance(problem, Disconnected):
+        if isinstance(problem, Disconnected | DeadlineExceeded):
+            # There is nobody to tell, or the IO thread has told it.
             logger.info("%s %s: %s", request.method, request.path, problem)
-        elif isinstance(problem, SystemExit | KeyboardInterrupt):
+            return from_error(HTTPError(504 if isinstance(problem, DeadlineExceeded) else 500))
+        if isinstance(problem, SystemExit | KeyboardInterrupt):
             logger.error(
                 "%s %s: the handler raised %r, which ends no server; call server.stop() from another thread",
                 request.method,

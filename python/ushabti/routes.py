@@ -12,10 +12,11 @@ from ushabti.endpoints import Endpoint
 from ushabti.errors import ConfigError, RouteConflict
 from ushabti.handlers import check_handler, describe
 from ushabti.patterns import Part, Pattern
-from ushabti.values import parse_size, unknown_name
+from ushabti.values import DEFAULT_LANE, count, parse_size, seconds, unknown_name
 from ushabti.websocket import SocketHandler
 
 __all__ = [
+    "Policy",
     "Route",
     "RouteEntry",
     "RouteOptions",
@@ -27,9 +28,32 @@ __all__ = [
     "table_of",
 ]
 
-# Number, methods, parts, the longest body, whether it is logged, whether it is a WebSocket: what the native route table
-# takes.
-RouteEntry = tuple[int, tuple[str, ...] | None, tuple[Part, ...], int | None, bool, bool]
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the IO thread must know of a route before any handler runs.
+
+    Attributes:
+        max_body: The longest body, in bytes; ``None`` for the server's limit.
+        access_log: Whether its requests get a line in the access log.
+        is_websocket: Whether it is a WebSocket.
+        lane: The lane whose workers run its handler.
+        deadline: Seconds until its answer must have begun; ``None`` for the server's deadline, 0 for none.
+        concurrency: How many of its handlers may run at once; ``None`` for as many as there are workers.
+        queue: How many requests may wait beyond these; ``None`` for as many as in a lane.
+    """
+
+    max_body: int | None = None
+    access_log: bool = True
+    is_websocket: bool = False
+    lane: str = DEFAULT_LANE
+    deadline: float | None = None
+    concurrency: int | None = None
+    queue: int | None = None
+
+
+# Number, methods, parts and policy: what the native route table takes.
+RouteEntry = tuple[int, tuple[str, ...] | None, tuple[Part, ...], Policy | None]
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -43,11 +67,22 @@ class RouteOptions(TypedDict, total=False):
         max_body: The longest body in bytes, or as text (``"2 GiB"``), in place of the server's limit. A longer one is
             answered with 413.
         access_log: False keeps requests of this route out of the access log.
+        lane: The name of a lane of the server, whose workers alone run the handler. ``"reserved"`` is there always and
+            has one worker, for handlers that take no time and must be run when all others are stuck: health checks.
+        deadline: Seconds, or text (``"500 ms"``), from the request's last byte until the answer must have begun; then
+            the client is told 504, whatever the handler does. In place of the server's deadline; ``"off"`` for none.
+        concurrency: How many requests may be handled at once. More wait, without holding a thread.
+        queue: How many may wait so, where ``concurrency`` is given; one more is answered 503. As many as in a lane by
+            default.
     """
 
     name: str
     max_body: int | str
     access_log: bool
+    lane: str
+    deadline: float | str
+    concurrency: int
+    queue: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +94,7 @@ class Route:
         methods: The methods; ``None`` for every one.
         handler: The handler.
         name: For :meth:`Router.url_for`.
-        max_body: The longest body, in bytes; ``None`` for the server's limit.
-        access_log: Whether its requests get a line in the access log.
+        policy: What the IO thread must know of it.
         socket: What handles its WebSockets, if it is one; ``handler`` is that's endpoint then.
     """
 
@@ -68,8 +102,7 @@ class Route:
     methods: tuple[str, ...] | None
     handler: Endpoint
     name: str | None = None
-    max_body: int | None = None
-    access_log: bool = True
+    policy: Policy = Policy()
     socket: SocketHandler | None = None
 
     def check(self, pattern: Pattern, *, is_whole: bool = True) -> None:
@@ -83,7 +116,7 @@ class Route:
 @cache
 def table_of(parts: tuple[Part, ...]) -> _core.RouteTable:
     """A table with this one pattern."""
-    return _core.RouteTable([(0, None, parts, None, True, False)])
+    return _core.RouteTable([(0, None, parts, None)])
 
 
 def check_expressions(pattern: Pattern) -> None:
@@ -158,7 +191,7 @@ def checked_methods(methods: Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(methods))
 
 
-def checked_options(options: RouteOptions) -> dict[str, Any]:
+def checked_options(options: RouteOptions, is_websocket: bool) -> dict[str, Any]:
     """Checks the options of a route; returns the fields of :class:`Route` for them.
 
     Raises:
@@ -167,11 +200,24 @@ def checked_options(options: RouteOptions) -> dict[str, Any]:
     for option in options:
         if option not in RouteOptions.__annotations__:
             raise unknown_name(option, RouteOptions.__annotations__, " of a route")
-    checked: dict[str, Any] = dict(options)
+    policy: dict[str, Any] = {}
     if (max_body := options.get("max_body")) is not None:
-        checked["max_body"] = parse_size(max_body, "max_body")
-    if (name := options.get("name")) is not None and not isinstance(name, str):
-        raise ConfigError(f"name is a str, not {name!r}")
+        policy["max_body"] = parse_size(max_body, "max_body")
     if not isinstance(options.get("access_log", True), bool):
         raise ConfigError(f"access_log is True or False, not {options['access_log']!r}")
-    return checked
+    policy["access_log"] = options.get("access_log", True)
+    lane = options.get("lane", DEFAULT_LANE)
+    if not isinstance(lane, str):
+        raise ConfigError(f"lane is the name of one, such as 'reports', not {lane!r}")
+    policy["lane"] = lane
+    if (deadline := options.get("deadline")) is not None:
+        # 0 is the core's word for none; a deadline that has passed before it began would be of no use.
+        policy["deadline"] = 0.0 if deadline == "off" else seconds(0.01, 86_400).read(deadline, "deadline")
+    for option in ("concurrency", "queue"):
+        if (number := options.get(option)) is not None:
+            policy[option] = count(1 if option == "concurrency" else 0, 1_000_000).read(number, option)
+    if "queue" in policy and "concurrency" not in policy:
+        raise ConfigError("queue is for requests beyond the concurrency of the route: give that along with it")
+    if (name := options.get("name")) is not None and not isinstance(name, str):
+        raise ConfigError(f"name is a str, not {name!r}")
+    return {"name": name, "policy": Policy(is_websocket=is_websocket, **policy)}

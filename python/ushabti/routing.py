@@ -6,17 +6,17 @@ there is neither middleware nor an error handler of a mounted router, no wrapper
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from json import loads as json_loads
 from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
 from ushabti import _core
-from ushabti.endpoints import Endpoint, ErrorTable, Failures, Middleware, Scope, automatic
+from ushabti.endpoints import Endpoint, ErrorTable, Middleware, Scope, automatic
 from ushabti.errors import ConfigError, ServerStateError
+from ushabti.frozen import Frozen
 from ushabti.handlers import check_arguments, check_callable, describe
 from ushabti.patterns import Pattern
-from ushabti.responses import Dumps, Response, converter, json_text
+from ushabti.responses import Dumps, converter, json_text
 from ushabti.routes import (
     Route,
     RouteEntry,
@@ -30,7 +30,7 @@ from ushabti.routes import (
 )
 from ushabti.websocket import SocketHandler
 
-__all__ = ["Decorator", "Frozen", "Router"]
+__all__ = ["Decorator", "Router"]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -41,49 +41,6 @@ class Decorator(Protocol):
     """Registers a function and returns it as it is."""
 
     def __call__(self, handler: F, /) -> F: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Frozen:
-    """A router as the server takes it.
-
-    Attributes:
-        routes: The native route table's data; the number of a route is its place.
-        endpoints: What answers each route: called with the request, and the path's parameters as keyword arguments.
-        not_found: Answers what no route matches, called with the request. ``None``: the IO thread does.
-        method_not_allowed: Answers where a route matches, but has not the method. ``None``: the IO thread does.
-        failures: The error handlers.
-        as_response: Makes a response of any value that a handler may return.
-        loads: Decodes the JSON of requests.
-        dumps: Encodes values as JSON.
-        hub: The topics of the WebSockets.
-        on_start: Called with the server before it answers anything.
-        on_stop: Called with the server after the last answer.
-        on_thread_start: Called by each worker before its first request.
-        on_thread_stop: Called by each worker after its last one.
-    """
-
-    routes: list[RouteEntry]
-    endpoints: list[Endpoint]
-    not_found: Endpoint | None
-    method_not_allowed: Endpoint | None
-    failures: Failures
-    as_response: Callable[[object], Response]
-    loads: Callable[[bytes], Any]
-    dumps: Dumps
-    hub: _core.Hub
-    on_start: tuple[Callable[[Any], object], ...]
-    on_stop: tuple[Callable[[Any], object], ...]
-    on_thread_start: tuple[Callable[[], object], ...]
-    on_thread_stop: tuple[Callable[[], object], ...]
-
-    def handle_error(self, request: _core.Request, problem: Exception) -> Response | None:
-        """Returns the answer to what an endpoint has raised, or ``None`` if nothing is registered for it."""
-        if not self.failures.takes(request, problem):
-            return None
-        response = self.failures.answer(request, problem)
-        # If the error handler has sent the answer itself, this one is not sent.
-        return Response() if response is None else response
 
 
 class Router:
@@ -195,13 +152,15 @@ class Router:
 
         return register if handler is None else register(handler)
 
-    def _maker(self, path: str, methods: Sequence[str] | None, options: RouteOptions) -> Callable[..., Route]:
+    def _maker(
+        self, path: str, methods: Sequence[str] | None, options: RouteOptions, is_websocket: bool = False
+    ) -> Callable[..., Route]:
         self._refuse_if_frozen()
         if callable(path):
             raise ConfigError("a route takes its path first: @router.get('/'), not @router.get")
         pattern = Pattern.parse(path)
         check_expressions(pattern)
-        return partial(Route, pattern, checked_methods(methods), **checked_options(options))
+        return partial(Route, pattern, checked_methods(methods), **checked_options(options, is_websocket))
 
     def _add(self, route: Route) -> None:
         self._refuse_if_frozen()
@@ -237,7 +196,7 @@ class Router:
             ConfigError: The pattern, an option or the handler cannot work.
             ServerStateError: The router is in use.
         """
-        make = self._maker(path, ("GET",), options)
+        make = self._maker(path, ("GET",), options, is_websocket=True)
 
         def register(handler: F) -> F:
             socket = SocketHandler(handler, blocking, path)
@@ -462,8 +421,7 @@ class Router:
         check_conflicts([(route, pattern) for route, pattern, _ in placed])
         check_names([route for route, _, _ in placed])
         routes: list[RouteEntry] = [
-            (number, route.methods, pattern.parts, route.max_body, route.access_log, route.socket is not None)
-            for number, (route, pattern, _) in enumerate(placed)
+            (number, route.methods, pattern.parts, route.policy) for number, (route, pattern, _) in enumerate(placed)
         ]
         _core.RouteTable(routes)  # Finds what only the native table knows of: too many methods, for example.
         routers = self._reachable()

@@ -11,21 +11,25 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import FrameType
 from typing import Any, Unpack
 
 from ushabti import _core
 from ushabti.address import Address
-from ushabti.config import Options, Settings
+from ushabti.alerts import AlertThread
+from ushabti.config import Settings
 from ushabti.errors import ServerStateError
 from ushabti.faults import Faults, cut, surplus
 from ushabti.handlers import returned_nothing
 from ushabti.logs import AccessWriter, LogThread, set_up
+from ushabti.options import Options
 from ushabti.responses import BYTES_TYPE, TEXT_TYPE, Response
 from ushabti.routing import Router
 from ushabti.socket_threads import SocketThreads
+from ushabti.values import RESERVED_LANE
 from ushabti.websocket import Binder, Event, socket_failed
-from ushabti.workers import WorkerPool
+from ushabti.workers import Workers
 
 __all__ = ["Address", "Server"]
 
@@ -60,7 +64,7 @@ class Server:
         app: What answers the requests.
         websocket_handler: What handles the WebSockets of ``request.upgrade()``: a function of ``(ws, event, message)``.
         hub: The topics of the WebSockets. ``None``: those of the router.
-        options: See :class:`ushabti.config.Options`. The environment is not read; that is for the command line.
+        options: See :class:`ushabti.options.Options`. The environment is not read; that is for the command line.
 
     Attributes:
         settings: The options, checked and complete.
@@ -105,7 +109,8 @@ class Server:
         endpoints = list(self._frozen.endpoints)
         missing = _append(endpoints, self._frozen.not_found)
         mismatched = _append(endpoints, self._frozen.method_not_allowed)
-        routes = _core.RouteTable(self._frozen.routes)
+        self.settings = self._with_reserved_lane(self.settings)
+        routes = _core.RouteTable(self._frozen.routes, [name for name, _, _ in self.settings.lanes])
         self._core = _core.Server(
             self.settings, routes, hub=self._frozen.hub, not_found=missing, method_not_allowed=mismatched
         )
@@ -129,16 +134,23 @@ class Server:
             text_type=TEXT_TYPE,
             bytes_type=BYTES_TYPE,
         )
-        self._pool = WorkerPool(
+        self._workers = Workers(
             self._core,
             application,
-            self.settings.workers_min,
+            self.settings.lanes,
             self._on_failure,
             self._frozen.on_thread_start,
             self._frozen.on_thread_stop,
         )
         self._access = AccessWriter.from_settings(self.settings)
         self._log = LogThread(self._core, self._access)
+        self._alerts = AlertThread(self._core, application)
+
+    def _with_reserved_lane(self, settings: Settings) -> Settings:
+        policies = [policy for _, _, _, policy in self._frozen.routes if policy is not None]
+        if not any(policy.lane == RESERVED_LANE for policy in policies):
+            return settings
+        return replace(settings, lanes=(*settings.lanes, (RESERVED_LANE, 1, 1)))
 
     @property
     def hub(self) -> _core.Hub:
@@ -162,9 +174,11 @@ class Server:
 
         Returns:
             ``connections_open``, ``connections_accepted``; ``accept_pauses`` (for want of descriptors or memory);
-            ``requests_dispatched`` (given to workers), ``answers_without_worker``; ``answers``, a dictionary by class
-            of status (``"2xx"``), and ``"discarded"`` where the client was gone; ``queue_waiting``, ``workers``,
-            ``workers_idle``; ``websockets_open``, and ``websocket_messages`` received.
+            ``requests_dispatched`` (given to workers), ``requests_abandoned`` (of these, never run because the client
+            had left), ``answers_without_worker``; ``refusals``, a dictionary by reason; ``answers``, one by class of
+            status (``"2xx"``), and ``"discarded"`` where the client was gone; ``queue_waiting``, ``workers``,
+            ``workers_idle``, and the same for each lane in ``lanes``; ``websockets_open``, and ``websocket_messages``
+            received.
         """
         return self._core.stats()
 
@@ -234,7 +248,8 @@ class Server:
                 hook(self)
             finally:
                 self._is_in_hook = False
-        self._pool.start()
+        self._alerts.start()
+        self._workers.start()
         self._core.start()
 
     def wait_ready(self, timeout: float = 10.0) -> bool:
@@ -356,7 +371,7 @@ class Server:
         with self._lock:
             is_hook = self._actor == me and self._phase in (_Phase.STARTING, _Phase.STOPPING)
             thread = threading.current_thread()
-            if is_hook or self._pool.is_worker(thread) or self._socket_threads.contains(thread):
+            if is_hook or self._workers.is_worker(thread) or self._socket_threads.contains(thread):
                 raise ServerStateError(
                     "stop() was called by a handler or a hook of the server, and would wait for that to end: "
                     "call it from a thread of its own, threading.Thread(target=server.stop).start()"
@@ -414,13 +429,15 @@ class Server:
 
     def _join_threads(self, timeout: float) -> list[threading.Thread]:
         until = time.monotonic() + timeout
-        return self._pool.join(timeout) + self._socket_threads.join(max(0.0, until - time.monotonic()))
+        return self._workers.join(timeout) + self._socket_threads.join(max(0.0, until - time.monotonic()))
 
     def _shut(self) -> None:
         """Closes whatever is open, and says that the server has stopped. Does nothing that waits for a handler."""
         self.stopping.set()
         self._core.close()
         self._join_threads(_LEAVE_CUT_S)
+        if self._alerts.ident is not None:
+            self._alerts.join(_LEAVE_CUT_S)
         self._core.close_journal()
         if self._log.ident is not None:
             self._log.join(_LEAVE_S)

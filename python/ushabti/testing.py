@@ -31,7 +31,7 @@ from typing import Any, Self, Unpack
 from urllib.parse import urlencode, urlsplit
 
 from ushabti._core import Hub
-from ushabti.config import Options
+from ushabti.options import Options
 from ushabti.responses import Headers
 from ushabti.routing import Router
 from ushabti.server import Server

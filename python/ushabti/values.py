@@ -7,7 +7,7 @@ the name, the value and what to write instead.
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,13 @@ from ushabti.errors import ConfigError
 __all__ = [
     "ADDRESSES",
     "CONNECTIONS",
+    "DEFAULT_LANE",
     "FIELD",
     "FLAG",
+    "LANES",
     "ORIGINS",
     "PATH",
+    "RESERVED_LANE",
     "TEXT",
     "WORKERS",
     "Kind",
@@ -27,6 +30,7 @@ __all__ = [
     "count",
     "descriptors_max",
     "nearest",
+    "or_off",
     "parse_seconds",
     "parse_size",
     "refusal",
@@ -43,12 +47,18 @@ _WORKERS_MAX = 10_000
 _DESCRIPTORS_KEPT = 512
 _SIZE_MAX = 2**63 - 1
 
+#: The lane of routes that name none, which ``workers`` is for.
+DEFAULT_LANE = "default"
+#: The lane that every server has, with one worker for what must be answered when all others are busy.
+RESERVED_LANE = "reserved"
+
 _SIZE = re.compile(r"\s*([0-9]+)\s*([A-Za-z]*)\s*")
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_UNITS = {"": 1, "b": 1, "bytes": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SECONDS = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([a-z]*)\s*")
 _TIMES = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_LANE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 
 
@@ -170,6 +180,15 @@ def seconds(low: float, high: float) -> Kind:
     return Kind("SECONDS", read, lambda value: f"{value:g} s")
 
 
+def or_off(kind: Kind) -> Kind:
+    """The same, or ``"off"`` or ``None`` for none."""
+
+    def read(value: Any, name: str) -> Any:
+        return None if value is None or value == "off" else kind.read(value, name)
+
+    return Kind(f"{kind.metavar}|off", read, lambda value: "off" if value is None else kind.show(value))
+
+
 def choice(*words: str) -> Kind:
     """One of these words."""
 
@@ -219,6 +238,30 @@ def _read_workers(value: Any, name: str) -> tuple[int, int]:
 def _show_workers(value: tuple[int, int]) -> str:
     low, high = value
     return str(low) if low == high else f"{low}-{high}"
+
+
+def _read_lanes(value: Any, name: str) -> tuple[tuple[str, int, int], ...]:
+    if isinstance(value, str):
+        pairs = [] if value == "none" else [one.split("=") for one in value.replace(",", " ").split()]
+        if not all(len(pair) == 2 for pair in pairs):
+            raise refusal(name, value, 'write names with a number of threads, such as "reports=4,uploads=2-8"')
+        value = dict(pairs)
+    if not isinstance(value, Mapping):
+        raise refusal(name, value, 'write names with a number of threads, such as {"reports": 4}')
+    lanes = []
+    for lane, threads in value.items():
+        if not isinstance(lane, str) or not _LANE.fullmatch(lane) or lane in (DEFAULT_LANE, RESERVED_LANE):
+            advice = f"a lane has a name of letters, digits, - and _, other than {DEFAULT_LANE} and {RESERVED_LANE}"
+            raise refusal(name, lane, advice)
+        low, high = _read_workers(threads, f"{name}: {lane}")
+        # A single number is the lane's share: it need not be taken up all the time.
+        is_single = _is_whole(threads) or (isinstance(threads, str) and "-" not in threads and threads != "auto")
+        lanes.append((lane, 1 if is_single else low, high))
+    return tuple(lanes)
+
+
+def _show_lanes(value: tuple[tuple[str, int, int], ...]) -> str:
+    return ", ".join(f"{lane}={_show_workers((low, high))}" for lane, low, high in value) or "none"
 
 
 def _read_connections(value: Any, name: str) -> int:
@@ -295,6 +338,8 @@ CONNECTIONS = Kind("N|auto", _read_connections)
 FIELD = Kind("TEXT", _read_field, lambda value: value or "none")
 #: Yes or no.
 FLAG = Kind("on|off", _read_flag, lambda value: "on" if value else "off")
+#: Names of lanes with the least and the most threads of each: a dictionary, or text.
+LANES = Kind("NAME=N", _read_lanes, _show_lanes)
 #: Where pages come from (RFC 6454): a list, or text with blanks or commas between them; or one of two words.
 ORIGINS = Kind("same|any|ORIGIN", _read_origins, ", ".join)
 #: The path of a file; empty for none.

@@ -10,12 +10,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ushabti import _core
 from ushabti._core import current
 
-__all__ = ["Hook", "PerThread", "WorkerPool", "current", "run_hooks", "run_thread_ends"]
+__all__ = ["Hook", "PerThread", "WorkerPool", "Workers", "current", "run_hooks", "run_thread_ends"]
 
 logger = logging.getLogger("ushabti")
 
@@ -104,7 +104,7 @@ def run_thread_ends(hooks: Iterable[Hook]) -> None:
 
 
 class WorkerPool:
-    """The worker threads of one server.
+    """The worker threads of one lane.
 
     Starts the minimum at once and lets the native queue say when more are wanted: one thread of its own waits for
     that, because starting a thread needs the interpreter and the IO thread never takes it.
@@ -112,6 +112,8 @@ class WorkerPool:
     Args:
         core: The native server.
         application: What the workers call.
+        lane: The number of the lane.
+        name: What the threads are called, before their number.
         minimum: Threads to start with.
         on_failure: Called by a thread of the pool when the native server has ended by a fault of its own.
         on_thread_start: Called in each worker before its first request.
@@ -122,6 +124,8 @@ class WorkerPool:
         self,
         core: _core.Server,
         application: _core.Application,
+        lane: int,
+        name: str,
         minimum: int,
         on_failure: Hook,
         on_thread_start: Iterable[Hook] = (),
@@ -129,6 +133,8 @@ class WorkerPool:
     ) -> None:
         self._core = core
         self._application = application
+        self._lane = lane
+        self._name = name
         self._minimum = minimum
         self._on_failure = on_failure
         self._on_thread_start = tuple(on_thread_start)
@@ -138,7 +144,7 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
         self._count = 0
-        self._grower = threading.Thread(target=self._grow, name="ushabti-pool", daemon=True)
+        self._grower = threading.Thread(target=self._grow, name=f"{name}-pool", daemon=True)
 
     def start(self) -> None:
         """Starts the minimum of workers and the thread that adds to them."""
@@ -169,7 +175,7 @@ class WorkerPool:
         with self._lock:
             self._count += 1
             # Daemon threads: a handler that never returns must not keep the process from ending after `stop`.
-            thread = threading.Thread(target=self._work, name=f"ushabti-worker-{self._count}", daemon=True)
+            thread = threading.Thread(target=self._work, name=f"{self._name}-worker-{self._count}", daemon=True)
             self._threads.add(thread)
         try:
             thread.start()
@@ -179,14 +185,14 @@ class WorkerPool:
             raise
 
     def _grow(self) -> None:
-        while (wanted := self._core.wait_to_grow()) is not None:
+        while (wanted := self._core.wait_to_grow(self._lane)) is not None:
             started = 0
             try:
                 while started < wanted:
                     self._add()
                     started += 1
             except RuntimeError as problem:
-                self._core.workers_not_started(wanted - started)
+                self._core.workers_not_started(self._lane, wanted - started)
                 # The system gives no more threads; those that are there go on. Asked again at once it would say so
                 # again.
                 logger.warning("cannot start another worker: %s", problem)
@@ -199,13 +205,50 @@ class WorkerPool:
         try:
             run_hooks(self._on_thread_start)
             is_ready = True
-            self._core.run_worker(self._application)
+            self._core.run_worker(self._application, self._lane)
         finally:
             if not is_ready:
-                self._core.workers_not_started(1)
+                self._core.workers_not_started(self._lane, 1)
             # In a child that a handler has forked, what the hooks would close is the parent's, and the lock may have
             # been held by a thread that is not there.
             if os.getpid() == self._process:
                 run_thread_ends(self._on_thread_stop)
                 with self._lock:
                     self._threads.discard(threading.current_thread())
+
+
+class Workers:
+    """The workers of all lanes of one server; see :class:`WorkerPool`.
+
+    Args:
+        core: The native server.
+        application: What the workers call.
+        lanes: Name, and the least and the most threads, of each lane.
+        hooks: What each pool is given after that.
+    """
+
+    def __init__(
+        self,
+        core: _core.Server,
+        application: _core.Application,
+        lanes: Iterable[tuple[str, int, int]],
+        *hooks: Any,
+    ) -> None:
+        self._pools = [
+            WorkerPool(core, application, number, "ushabti" if number == 0 else f"ushabti-{name}", minimum, *hooks)
+            for number, (name, minimum, _) in enumerate(lanes)
+        ]
+
+    def start(self) -> None:
+        """Starts the minimum of workers of each lane, and the threads that add to them."""
+        for pool in self._pools:
+            pool.start()
+
+    def is_worker(self, thread: threading.Thread) -> bool:
+        """Whether this is one of the workers."""
+        return any(pool.is_worker(thread) for pool in self._pools)
+
+    def join(self, timeout: float) -> list[threading.Thread]:
+        """Waits for every thread to end, after the native server was closed; returns those that did not in time."""
+        until = time.monotonic() + timeout
+        return [thread for pool in self._pools for thread in pool.join(max(0.0, until - time.monotonic()))]

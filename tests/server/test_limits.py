@@ -80,8 +80,8 @@ def test_body_that_stops_coming_is_408(serve, coding: str):
         assert raw.read_all() == b""
 
 
-def test_body_that_comes_slowly_is_served_however_long_it_takes(serve):
-    running = serve(lambda request: request.body, body_timeout=SHORT_S, header_timeout=SHORT_S)
+def test_body_that_comes_slowly_is_served_where_no_rate_is_asked(serve):
+    running = serve(lambda request: request.body, body_timeout=SHORT_S, header_timeout=SHORT_S, min_rate=0)
     with running.connect() as raw:
         raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n")
         for byte in b"slowly":

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools.steps import ROOT
-from ushabti.config import LAUNCH, OPTIONS, Option
+from ushabti.options import LAUNCH, OPTIONS, Option
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.stem != "__init__")

@@ -6,8 +6,9 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from ushabti.config import LAUNCH, OPTIONS, Options, Settings
+from ushabti.config import Settings
 from ushabti.errors import ConfigError
+from ushabti.options import LAUNCH, OPTIONS, Options
 from ushabti.sources import Given, from_environment, from_file, likely_mistakes, where_to_listen
 from ushabti.values import descriptors_max, nearest, parse_seconds, parse_size
 
@@ -78,7 +79,7 @@ def test_what_is_no_time_is_refused_with_name_value_and_advice(value: Any) -> No
 )
 def test_workers_are_a_number_a_range_or_auto(value: Any, threads: tuple[int, int]) -> None:
     settings = Settings.from_options({"workers": value})
-    assert (settings.workers_min, settings.workers_max) == threads
+    assert settings.lanes[0][1:] == threads
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_a_message_calls_an_option_as_the_operator_does() -> None:
 
 def test_every_default_is_a_value_that_could_be_given() -> None:
     given = Settings.from_options({name: option.default for name, option in OPTIONS.items()})
-    assert given.workers_max == 256
+    assert given.lanes[0][2] == 256
     for option in LAUNCH.values():
         if option.default is not None:
             assert option.kind.read(option.default, option.name) == option.default

@@ -16,7 +16,7 @@ from ushabti.patterns import Part, Pattern
 
 def found(parts: tuple[Part, ...], path: str) -> Any:
     """The parameters with which the native table matches a path; None if it does not."""
-    result = _core.RouteTable([(0, None, parts, None, True, False)]).find("GET", path)
+    result = _core.RouteTable([(0, None, parts, None)]).find("GET", path)
     return result[2] if result[0] == "route" else None
 
 
@@ -72,7 +72,7 @@ def test_pattern_is_read_into_parts(text: str, parts: list[Part]) -> None:
     assert pattern.parts == tuple(parts)
     assert pattern.text == text
     if parts:
-        _core.RouteTable([(0, None, pattern.parts, None, True, False)])  # It knows all of them.
+        _core.RouteTable([(0, None, pattern.parts, None)])  # It knows all of them.
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         pattern = Pattern.parse(text)
         if pattern.parts:
-            _core.RouteTable([(0, None, pattern.parts, None, True, False)])
+            _core.RouteTable([(0, None, pattern.parts, None)])
     except ConfigError as refused:
         message = str(refused)
     assert message == "" or repr(text) in message or "does not compile" in message

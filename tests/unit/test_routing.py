@@ -8,6 +8,7 @@ import pytest
 from tests.unit.asking import answer, body, hello
 from ushabti import _core
 from ushabti.errors import ConfigError, RouteConflict, ServerStateError
+from ushabti.routes import Policy
 from ushabti.routing import Router
 
 
@@ -22,7 +23,7 @@ def test_decorator_and_call_register_the_same_and_return_the_handler() -> None:
 def test_each_verb_registers_its_method(method: str) -> None:
     router = Router()
     getattr(router, method.lower())("/a", hello)
-    assert router.freeze().routes == [(0, (method,), (("literal", "a"),), None, True, False)]
+    assert router.freeze().routes == [(0, (method,), (("literal", "a"),), Policy())]
 
 
 def test_route_takes_methods_and_without_them_answers_every_one() -> None:
@@ -36,9 +37,13 @@ def test_route_takes_methods_and_without_them_answers_every_one() -> None:
 def test_options_reach_the_native_table() -> None:
     router = Router()
     router.post("/a", hello, max_body="2 GiB", access_log=False)
-    router.post("/b", hello, max_body=10)
-    assert [route[3] for route in router.freeze().routes] == [2 << 30, 10]
-    assert [route[4] for route in router.freeze().routes] == [False, True]
+    router.post("/b", hello, max_body=10, lane="slow", deadline="500 ms", concurrency=2, queue=0)
+    router.post("/c", hello, deadline="off")
+    assert [route[3] for route in router.freeze().routes] == [
+        Policy(max_body=2 << 30, access_log=False),
+        Policy(max_body=10, lane="slow", deadline=0.5, concurrency=2, queue=0),
+        Policy(deadline=0),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +58,11 @@ def test_options_reach_the_native_table() -> None:
         (lambda router: router.get("/a", hello, max_body="2 pigs"), "max_body is '2 pigs'"),
         (lambda router: router.get("/a", hello, max_body=-1), "max_body is -1"),
         (lambda router: router.get("/a", hello, access_log="off"), "access_log is True or False, not 'off'"),
+        (lambda router: router.get("/a", hello, lane=1), "lane is the name of one, such as 'reports', not 1"),
+        (lambda router: router.get("/a", hello, deadline=0), "deadline is 0: write seconds from 0.01"),
+        (lambda router: router.get("/a", hello, deadline="soon"), "deadline is 'soon'"),
+        (lambda router: router.get("/a", hello, concurrency=0), "concurrency is 0"),
+        (lambda router: router.get("/a", hello, queue=3), "queue is for requests beyond the concurrency"),
         (lambda router: router.get("/a", hello, name=1), "name is a str, not 1"),
         (lambda router: router.route("/a", hello, methods="GET"), r"methods are a list such as \['GET', 'POST'\]"),
         (lambda router: router.route("/a", hello, methods=[]), "methods are a list"),
@@ -118,9 +128,7 @@ def test_python_and_the_native_table_agree_on_conflicts(one: Any, other: Any, co
     router = Router()
     for path, methods in (one, other):
         router.route(path, answer(""), methods=methods)
-    routes = [
-        (number, route.methods, route.pattern.parts, None, True, False) for number, route in enumerate(router._routes)
-    ]
+    routes = [(number, route.methods, route.pattern.parts, None) for number, route in enumerate(router._routes)]
     for build in (router.freeze, lambda: _core.RouteTable(routes)):
         try:
             build()

@@ -12,6 +12,7 @@ import pytest
 
 from ushabti import Accept, ConfigError, Event, HTTPError, Hub, RouteConflict, Router, Server, ServerStateError
 from ushabti.cli import _listing
+from ushabti.routes import Policy
 from ushabti.socket_threads import SocketThreads
 from ushabti.websocket import Binder, socket_failed
 
@@ -76,7 +77,7 @@ def test_handler_is_registered_and_returned_as_it_is(handler: Any, blocking: boo
     router = Router()
     assert router.websocket("/rooms/{room:slug}", blocking=blocking)(handler) is handler
     assert router.websocket("/halls/{room:slug}", handler, blocking=blocking) is handler
-    assert [(entry[1], entry[5]) for entry in router.freeze().routes] == [(("GET",), True)] * 2
+    assert [(entry[1], entry[3]) for entry in router.freeze().routes] == [(("GET",), Policy(is_websocket=True))] * 2
 
 
 async def coroutine(*_: Any) -> None: ...

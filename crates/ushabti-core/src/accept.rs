@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use socket2::{SockAddr, Socket};
 
-use crate::connection::Connection;
+use crate::clients::Entry;
+use crate::connection::{Connection, Full};
 use crate::io_thread::Io;
 use crate::journal::Level;
 use crate::link::Link;
@@ -128,10 +129,15 @@ fn admit(io: &Arc<Io>, socket: Socket, peer: &SockAddr) {
             return;
         }
     };
-    let connection = Connection::new(Arc::clone(io), link);
-    if full {
-        tokio::spawn(connection.turn_away());
-    } else {
-        tokio::spawn(connection.run());
+    let bounded = server.config.client_connections_max.map(|most| io.clients.enter(&peer, most));
+    let (full, slot) = match bounded.unwrap_or(Entry::Admitted(None)) {
+        Entry::Admitted(slot) => (full.then_some(Full::Server), slot),
+        Entry::Refused(slot) => (Some(Full::Client), slot),
+        Entry::Ignored => return,
+    };
+    let connection = Connection::new(Arc::clone(io), link, slot);
+    match full {
+        Some(full) => drop(tokio::spawn(connection.turn_away(full))),
+        None => drop(tokio::spawn(connection.run())),
     }
 }

@@ -1,11 +1,12 @@
 //! The deadlines of all connections, on the IO thread.
 //!
 //! A timer of its own for each connection would cost more memory than the rest of an idle one, and be reset at every
-//! request. So deadlines are kept in slots of a tenth of a second, and are looked at when their slot comes due: a
+//! request. So deadlines are kept in slots of a hundredth of a second, and are looked at when their slot comes due: a
 //! connection that has moved on is put back into the slot of its present deadline. A keep-alive request costs
 //! nothing here.
 //!
-//! Accuracy is one slot: every limit that this clock guards is a matter of seconds.
+//! Accuracy is one slot, and a tenth of a second where the time is two seconds or longer: thousands of connections that rest
+//! shall not wake the thread more often than that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,10 +18,14 @@ use tokio::sync::Notify;
 
 use crate::link::Link;
 
-/// Tenths of a second since the server's start. 32 bits last thirteen years.
-pub(crate) type Tick = u32;
+/// Hundredths of a second since the server's start.
+pub(crate) type Tick = u64;
 
-const TICK_MS: u64 = 100;
+const TICK_MS: u64 = 10;
+pub(crate) const TICKS_A_SECOND: Tick = 1000 / TICK_MS;
+/// Times from here on, in ticks, end at a multiple of the coarser tick.
+const LONG: Tick = 200;
+const COARSE: Tick = 10;
 
 /// When a connection is to be woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +35,13 @@ pub(crate) enum Deadline {
     /// When nothing has been asked of it for the keep-alive time. While a request is with a worker there is no
     /// deadline; the worker that answers notes the time in the link, so that the IO thread need not be told.
     WhenQuiet,
+}
+
+impl Deadline {
+    /// At the end of `tick`. `time` is how long that was away when it was set.
+    pub(crate) fn at_end_of(tick: Tick, time: Duration) -> Self {
+        Self::At(rounded(tick.saturating_add(1), ticks(time)))
+    }
 }
 
 struct Entry {
@@ -73,7 +85,12 @@ impl Clock {
 
     /// The deadline that lies `after` from now, never earlier than that.
     pub(crate) fn after(&self, after: Duration) -> Deadline {
-        Deadline::At(self.now().saturating_add(ticks(after)).saturating_add(1))
+        Deadline::at_end_of(self.now().saturating_add(ticks(after)), after)
+    }
+
+    /// The deadline at `moment`, never earlier than that. `time` is how long it was when it was set.
+    pub(crate) fn at(&self, moment: Instant, time: Duration) -> Deadline {
+        Deadline::at_end_of(self.tick_at(moment), time)
     }
 
     /// Takes in a new connection and returns its number.
@@ -123,7 +140,7 @@ impl Clock {
             if armed == Tick::MAX {
                 self.earlier.notified().await;
             } else {
-                let due = self.epoch + Duration::from_millis(u64::from(armed) * TICK_MS);
+                let due = self.epoch + Duration::from_millis(armed * TICK_MS);
                 tokio::select! {
                     () = tokio::time::sleep_until(due.into()) => {}
                     () = self.earlier.notified() => {}
@@ -162,7 +179,9 @@ impl Clock {
         match entry.deadline {
             Deadline::At(tick) => Some(tick),
             Deadline::WhenQuiet if entry.link.is_busy() => None,
-            Deadline::WhenQuiet => Some(entry.link.quiet_since().saturating_add(self.keep_alive)),
+            Deadline::WhenQuiet => {
+                Some(rounded(entry.link.quiet_since().saturating_add(self.keep_alive), self.keep_alive))
+            }
         }
     }
 
@@ -189,10 +208,19 @@ pub(crate) fn tick_of(epoch: Instant) -> Tick {
 }
 
 fn tick_of_duration(passed: Duration) -> Tick {
-    (passed.as_millis() as u64 / TICK_MS) as Tick
+    passed.as_millis() as Tick / TICK_MS
 }
 
 /// A time in ticks, rounded up.
 pub(crate) fn ticks(time: Duration) -> Tick {
     time.as_millis().div_ceil(u128::from(TICK_MS)).try_into().unwrap_or(Tick::MAX)
+}
+
+/// The next of the moments at which many connections may be looked at together.
+pub(crate) fn coarse(tick: Tick) -> Tick {
+    tick.div_ceil(COARSE).saturating_mul(COARSE)
+}
+
+fn rounded(tick: Tick, time: Tick) -> Tick {
+    if time < LONG { tick } else { coarse(tick) }
 }

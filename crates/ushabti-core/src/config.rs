@@ -1,7 +1,7 @@
 //! The limits of a server, as plain values.
 //!
 //! Defaults are not here: the schema that constructor, command line and environment share lives in
-//! `python/ushabti/config.py`, and a default that stood in two places would drift apart.
+//! `python/ushabti/options.py`, and a default that stood in two places would drift apart.
 
 use std::time::Duration;
 
@@ -25,16 +25,22 @@ pub struct Config {
     pub keep_alive: Duration,
     /// The longest time in which a client takes not one byte of the answer that waits for it.
     pub write_timeout: Duration,
-    /// Requests that may wait for a worker; one more is answered 503.
+    /// Bytes a second that a client must send of a body, or take of an answer, on average and beyond the timeout; 0: none.
+    pub rate_min: u64,
+    /// Requests that may wait for a worker in one lane; one more is answered 503.
     pub queue_max: usize,
+    /// How long a request may wait for a worker before it is answered 503.
+    pub queue_timeout: Option<Duration>,
+    /// From a request's last byte until it is answered 504, where the route sets no other.
+    pub deadline: Option<Duration>,
     /// Connections that may be open at once; one more is answered 503 and closed.
     pub connections_max: usize,
+    /// Connections that one client may have; one more is answered 429 and closed.
+    pub client_connections_max: Option<usize>,
     /// Length of the system's queue of connections that wait to be accepted.
     pub backlog: i32,
-    /// Workers that live from start to stop.
-    pub workers_min: usize,
-    /// Workers that may live at once.
-    pub workers_max: usize,
+    /// The lanes; the first is that of routes which name none.
+    pub lanes: Vec<LaneConfig>,
     /// Whether workers run side by side, as they do without a GIL.
     pub workers_are_parallel: bool,
     /// How long a worker above the minimum stays without work.
@@ -45,4 +51,15 @@ pub struct Config {
     pub access_log: AccessLog,
     /// What holds for WebSockets.
     pub websocket: websocket::Config,
+}
+
+/// Workers with a queue of their own.
+#[derive(Debug, Clone)]
+pub struct LaneConfig {
+    /// What the operator calls it.
+    pub name: String,
+    /// Workers that live from start to stop.
+    pub workers_min: usize,
+    /// Workers that may live at once.
+    pub workers_max: usize,
 }

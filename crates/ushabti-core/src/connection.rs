@@ -5,31 +5,32 @@
 //! bytes are read into the one buffer of the IO thread, and only an incomplete rest is kept. After an upgrade another task
 //! takes over, in `websocket::task`.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ushabti_proto::http1::connection::{Connection as Protocol, EndOfInput, Event, Next, Step};
 use ushabti_proto::http1::encode::encode_interim;
-use ushabti_proto::http1::head::RequestHead;
+use ushabti_proto::http1::head::{RequestHead, Version};
 use ushabti_proto::uri::TargetForm;
 
-use crate::clock::Deadline;
+use crate::clients::ClientSlot;
 use crate::io_thread::Io;
 use crate::link::{Interest, Link, Then, Wake};
-use crate::queue::Pushed;
-use crate::reply::{Refusal, Responder};
-use crate::request::{Job, Request};
+use crate::reply::Refusal;
+use crate::request::Request;
 use crate::routes::{Found, Params};
 use crate::server::Counted;
-use crate::stats::Counters;
 use crate::websocket;
 
+mod progress;
 mod refusal;
+mod timing;
+mod vigil;
 
+use progress::Progress;
 use refusal::Refused;
+use vigil::Vigil;
 
 /// Bytes of following requests from which no more are read while one is being answered; a last read may pass it. The
 /// client has to wait then: the system's buffers fill, and TCP tells it.
@@ -48,6 +49,13 @@ enum Incoming {
     Accepted(Arc<Request>),
     /// It has been refused; the answer goes out when the body has been read and thrown away.
     Refused(Box<Refused>),
+}
+
+/// What has as many connections as it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    Server,
+    Client,
 }
 
 /// What the task does next.
@@ -72,14 +80,15 @@ pub(crate) struct Place {
     /// The connection's number at the clock.
     pub(crate) key: usize,
     _counted: Counted,
+    _client: Option<ClientSlot>,
 }
 
 impl Place {
-    fn new(io: &Arc<Io>, link: &Arc<Link>) -> Self {
+    fn new(io: &Arc<Io>, link: &Arc<Link>, client: Option<ClientSlot>) -> Self {
         let deadline = io.clock.after(io.server.config.header_timeout);
         let key = io.clock.add(Arc::clone(link), deadline);
         io.server.counters.open.fetch_add(1, Ordering::Relaxed);
-        Self { io: Arc::clone(io), link: Arc::clone(link), key, _counted: Counted::new(&io.server) }
+        Self { io: Arc::clone(io), link: Arc::clone(link), key, _counted: Counted::new(&io.server), _client: client }
     }
 }
 
@@ -114,13 +123,19 @@ pub(crate) struct Connection {
     /// Of `pending`, what was read before the server began to stop: requests that end beyond it are not begun, or a client
     /// that pipelines without end would keep the server from stopping.
     before_drain: Option<usize>,
-    /// Bytes that the system had not got rid of when the write deadline was set.
-    unsent: u32,
+    /// Of the request that is with the workers.
+    version: Version,
+    /// What is due while it is with them; boxed, and kept, where anything is.
+    vigil: Option<Box<Vigil>>,
+    /// How fast the body comes, or the answer goes.
+    progress: Progress,
+    /// Bytes written since some began to wait for the client, and what its system had not confirmed then.
+    flushed: u64,
 }
 
 impl Connection {
-    pub(crate) fn new(io: Arc<Io>, link: Arc<Link>) -> Self {
-        let place = Place::new(&io, &link);
+    pub(crate) fn new(io: Arc<Io>, link: Arc<Link>, client: Option<ClientSlot>) -> Self {
+        let place = Place::new(&io, &link, client);
         Self {
             io,
             link,
@@ -132,7 +147,10 @@ impl Connection {
             head_timed: true,
             half_closed: false,
             before_drain: None,
-            unsent: 0,
+            version: Version::Http11,
+            vigil: None,
+            progress: Progress::default(),
+            flushed: 0,
         }
     }
 
@@ -150,11 +168,14 @@ impl Connection {
     }
 
     /// Tells a client for which there is no room so, and ends the connection.
-    pub(crate) async fn turn_away(mut self) {
+    pub(crate) async fn turn_away(mut self, full: Full) {
         let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
-        let detail = "the server has as many connections as it can take";
-        self.io.server.journal.peer_notice(|| format!("{}: {detail}; answered 503", self.link.peer()));
-        let flow = self.answer_now(None, false, 503, fields, detail, Instant::now());
+        let (status, detail) = match full {
+            Full::Server => (503, "the server has as many connections as it can take"),
+            Full::Client => (429, "this client has as many connections as it may have"),
+        };
+        self.io.server.journal.peer_notice(|| format!("{}: {detail}; answered {status}", self.link.peer()));
+        let flow = self.answer_now(None, false, status, fields, detail, Instant::now());
         self.serve(flow).await;
     }
 
@@ -186,35 +207,6 @@ impl Connection {
                 _ => self.answering(wake),
             };
         }
-    }
-
-    async fn wait(&mut self, interest: Interest) -> Wake {
-        let Self { io, link, place: Place { key, .. }, timed, unsent, .. } = self;
-        poll_fn(|cx| {
-            let mut buffer = io.buffer.lock();
-            let mut moved = false;
-            let mut wake = link.poll_wait(cx, interest, &mut buffer, || moved = true);
-            if matches!(wake, Poll::Ready(Wake::Expired)) {
-                // A client that takes a little at a time makes room that the system does not tell of.
-                let slow = interest.finish && link.is_queued() && link.unsent() < *unsent;
-                // What came together with the deadline may have moved it on.
-                if slow || !io.clock.is_due(*key) {
-                    moved |= slow;
-                    wake = link.poll_wait(cx, interest, &mut buffer, || moved = true);
-                }
-            }
-            let queued = link.is_queued();
-            if interest.finish && (moved || (wake.is_pending() && queued != *timed)) {
-                // While bytes wait for the client it has to take something in time.
-                *timed = queued || (moved && wake.is_ready());
-                *unsent = if *timed { link.unsent() } else { 0 };
-                let deadline =
-                    if *timed { io.clock.after(io.server.config.write_timeout) } else { Deadline::WhenQuiet };
-                io.clock.set(*key, deadline);
-            }
-            wake
-        })
-        .await
     }
 
     fn reading(&mut self, wake: Wake) -> Flow {
@@ -262,19 +254,22 @@ impl Connection {
                 self.half_closed = true;
                 self.link.half_closed();
                 self.link.wake_at_finish();
+                self.client_half_closed();
                 Flow::Answer
             }
             Wake::Finished { close } => self.finished(close),
             Wake::Expired if self.link.is_queued() => {
-                let (peer, timeout) = (self.link.peer(), self.io.server.config.write_timeout);
-                let message = || format!("{peer}: took no byte of its answer for {timeout:?}; connection cut");
-                self.io.server.journal.peer_notice(message);
+                let (peer, config) = (self.link.peer(), &self.io.server.config);
+                let (timeout, rate) = (config.write_timeout, config.rate_min);
+                let fault = if self.has_rested(timeout) {
+                    format!("took no byte of its answer for {timeout:?}")
+                } else {
+                    format!("took its answer at less than {rate} bytes a second")
+                };
+                self.io.server.journal.peer_notice(|| format!("{peer}: {fault}; connection cut"));
                 Flow::End
             }
-            Wake::Expired => {
-                self.quiet();
-                Flow::Answer
-            }
+            Wake::Expired => self.keep_vigil(),
             Wake::Drain => {
                 self.before_drain = Some(self.pending.len());
                 self.link.wake_at_finish();
@@ -293,7 +288,8 @@ impl Connection {
         if self.protocol.response_done(close) == Next::Close {
             return if self.half_closed { Flow::End } else { Flow::Linger };
         }
-        if self.timed {
+        if self.timed || self.vigil.is_some() {
+            self.end_vigil();
             self.quiet();
         }
         if !self.pending.is_empty() {
@@ -356,6 +352,7 @@ impl Connection {
                 Event::Data(range) => {
                     if let Some(Incoming::Accepted(request)) = &mut self.incoming {
                         let request = Arc::get_mut(request).expect("a request is shared only when it is dispatched");
+                        self.progress.add(range.len() as u64, self.io.clock.now());
                         request.body.extend_from_slice(&rest[range]);
                     }
                 }
@@ -384,8 +381,7 @@ impl Connection {
             Found::Options { allow } => return self.refuse(head, Refusal::allowing(204, allow)),
             Found::BadPath(detail) => return self.refuse(head, Refusal::of(400, detail)),
         };
-        // The handlers of 404 and 405 stand behind the routes and have no policy of their own.
-        let policy = ((route as usize) < routing.table.len()).then(|| routing.table.policy(route));
+        let policy = routing.policy(route);
         let body_max = policy.and_then(|policy| policy.body_bytes_max).unwrap_or(io.server.config.body_bytes_max);
         let logged = policy.is_none_or(|policy| policy.access_log);
         let checked = policy.filter(|policy| policy.websocket);
@@ -401,13 +397,12 @@ impl Connection {
             let mut interim = Vec::new();
             encode_interim(&mut interim, 100, std::iter::empty()).expect("an interim answer without fields is valid");
             // A lost connection shows itself at the next read.
-            let _ = self.link.send(&interim, &[], Then::More);
+            let _ = self.link.send(self.link.exchange(), &interim, &[], Then::More);
             self.protocol.continue_sent();
         }
-        let peer = *self.link.peer();
-        let received = Instant::now();
-        let link = Arc::downgrade(&self.link);
-        let request = Request { head, body: Vec::new(), route, params, allow, peer, received, logged, link };
+        let mut request = Request::new(head, route, params, allow, &self.link);
+        request.logged = logged;
+        self.progress = Progress::from(self.io.clock.now());
         self.incoming = Some(Incoming::Accepted(Arc::new(request)));
         Ok(())
     }
@@ -426,72 +421,6 @@ impl Connection {
             Incoming::Refused(refusal) => {
                 let keep_alive = refusal.head.keep_alive() && !self.half_closed;
                 self.answer_refusal(&refusal, keep_alive)
-            }
-        }
-    }
-
-    /// Hands the request over to the workers (see `link` and `queue` for the order).
-    fn dispatch(&mut self, request: Arc<Request>, more: bool) -> Flow {
-        let server = &self.io.server;
-        let responder = Responder::new(Arc::clone(&self.link), &request.head);
-        let received = request.received;
-        // A client that has ended its side sends nothing that would wake the task later.
-        self.link.begin_exchange(more || self.half_closed || server.is_draining());
-        match server.queue.push(Job::Request(request, responder), received) {
-            Ok(pushed) => {
-                Counters::add(&server.counters.dispatched);
-                if pushed == Pushed::Deferred {
-                    server.keep_watch();
-                }
-            }
-            Err(job) => {
-                let Job::Request(request, responder) = job else { unreachable!("a request was pushed") };
-                Counters::add(&server.counters.refused);
-                server.journal.peer_notice(|| format!("{}: the queue is full; answered 503", self.link.peer()));
-                let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
-                responder.refuse(&request, 503, fields, "the server has more requests than it can take");
-            }
-        }
-        Flow::Answer
-    }
-
-    /// Sets the deadline of what is being read: the whole of a head, or the next bytes of a body.
-    fn set_read_deadline(&mut self, kept: bool) {
-        let config = &self.io.server.config;
-        let deadline = if self.incoming.is_some() {
-            self.io.clock.after(config.body_timeout)
-        } else if kept && !self.head_timed {
-            self.head_timed = true;
-            self.io.clock.after(config.header_timeout)
-        } else {
-            return;
-        };
-        self.timed = true;
-        self.io.clock.set(self.place.key, deadline);
-    }
-
-    /// Back to the keep-alive time.
-    fn quiet(&mut self) {
-        self.timed = false;
-        self.io.clock.set(self.place.key, Deadline::WhenQuiet);
-    }
-
-    /// The server stops: one more request may be on its way, but not for long.
-    fn grace(&mut self) {
-        self.timed = true;
-        self.head_timed = false;
-        self.io.clock.set(self.place.key, self.io.clock.after(DRAIN_GRACE));
-    }
-
-    /// Says that nothing more comes, and reads what the client still sends, for a while.
-    async fn linger(&mut self) {
-        self.pending = Vec::new();
-        self.link.shutdown_write();
-        self.io.clock.set(self.place.key, self.io.clock.after(LINGER));
-        loop {
-            match self.wait(Interest { read: true, ..Interest::default() }).await {
-                Wake::Bytes(_) | Wake::Drain | Wake::Finished { .. } | Wake::Signal => {}
-                Wake::EndOfInput | Wake::Lost | Wake::Expired => return,
             }
         }
     }

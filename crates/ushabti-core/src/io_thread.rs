@@ -14,6 +14,7 @@ use ushabti_proto::websocket::deflate::Inflaters;
 use ushabti_proto::websocket::message::Message;
 
 use crate::accept::accept_loop;
+use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::listener::Listener;
 use crate::queue::{TICK, Watch};
@@ -34,6 +35,7 @@ const YIELDS: u32 = 2;
 pub(crate) struct Io {
     pub(crate) server: Arc<Shared>,
     pub(crate) clock: Clock,
+    pub(crate) clients: Arc<Clients>,
     /// Filled by a read and used up before the next: no task holds it across an await. The lock is never contended.
     pub(crate) buffer: Mutex<Box<[u8]>>,
     /// Told to every listener when the server begins to stop.
@@ -52,13 +54,18 @@ pub(crate) struct FrameTools {
 
 impl Io {
     async fn watch_queue(&self) {
-        let mut watch = Watch::default();
+        let lanes = &self.server.lanes;
+        let mut watches: Vec<_> = lanes.iter().map(|_| Watch::default()).collect();
         loop {
             self.server.watch.notified().await;
             loop {
                 tokio::time::sleep(TICK).await;
                 self.server.gathering.tick();
-                if !self.server.queue.tick(&mut watch) && !self.server.must_watch_on() {
+                let mut goes_on = false;
+                for (lane, watch) in lanes.iter().zip(&mut watches) {
+                    goes_on |= lane.queue.tick(watch);
+                }
+                if !goes_on && !self.server.must_watch_on() {
                     break;
                 }
             }
@@ -84,6 +91,7 @@ pub(crate) fn spawn(server: Arc<Shared>, listeners: Vec<Listener>) -> io::Result
         let io = Arc::new(Io {
             server,
             clock,
+            clients: Arc::default(),
             buffer: Mutex::new(vec![0; BUFFER_BYTES].into_boxed_slice()),
             stop_accepting: Notify::new(),
             frames: Mutex::default(),
@@ -166,9 +174,9 @@ impl Drop for Failing {
 /// are all busy it would take the core from the very worker that it works for. What is read later is not answered later:
 /// it only waits in the socket instead of the queue.
 fn gather(server: &Shared) {
-    if let Some(time) = server.queue.slack() {
+    if let Some(time) = server.lanes.iter().find_map(|lane| lane.queue.slack()) {
         std::thread::sleep(time);
-    } else if !server.queue.is_empty() {
+    } else if !server.has_idle_lanes() {
         // Few jobs are soon done, and what comes of them often brings the next event: to be woken for that takes longer.
         for _ in 0..YIELDS {
             std::thread::yield_now();
@@ -199,7 +207,7 @@ mod tests {
             std::panic::resume_unwind(Box::new("a broken invariant"));
         });
         assert!(thread.join().is_err());
-        assert!(server.has_failed() && server.queue.is_closed());
+        assert!(server.has_failed() && server.lanes[0].queue.is_closed());
         let batch = server.journal.take().expect("it was told");
         assert_eq!(batch.notices[0].0, Level::Error);
     }
@@ -208,6 +216,6 @@ mod tests {
     fn a_thread_that_ends_in_good_order_fails_nothing() {
         let server = Arc::new(Shared::for_tests());
         drop(Failing(Arc::clone(&server)));
-        assert!(!server.has_failed() && !server.queue.is_closed());
+        assert!(!server.has_failed() && !server.lanes[0].queue.is_closed());
     }
 }

@@ -4,7 +4,7 @@
 //! thread cannot come to wait for one. Workers are whoever calls [`Queue::take`](queue::Queue::take).
 //!
 //! The path of a request is the path through the files: [`listener`] and `accept`, `connection` (with `clock`, [`routes`]),
-//! [`request`], [`queue`]; then, on the worker, [`reply`] and `link`. What becomes of a connection that is upgraded is in
+//! [`request`], [`admission`], [`queue`]; then, on the worker, [`reply`] and `link`. What becomes of a connection that is upgraded is in
 //! [`websocket`].
 
 use std::io;
@@ -16,6 +16,9 @@ use parking_lot::Mutex;
 
 mod accept;
 pub mod access_log;
+pub mod admission;
+pub mod alerts;
+mod clients;
 mod clock;
 pub mod config;
 mod connection;
@@ -110,11 +113,8 @@ impl Server {
             // A panic of the IO thread has been reported by the panic hook.
             let _ = thread.join();
         }
-        let left = self.shared.queue.clear();
-        let count = left.len();
-        drop(left);
-        self.shared.queue.close();
-        count
+        self.shared.alerts.close();
+        self.shared.close_lanes()
     }
 }
 
@@ -123,7 +123,9 @@ impl Drop for Server {
         self.close();
         if !self.shared.is_forked() {
             // Sockets that no worker came to refer to the server in turn.
-            self.shared.queue.clear_all();
+            for lane in &self.shared.lanes {
+                lane.queue.clear_all();
+            }
         }
     }
 }

@@ -15,15 +15,16 @@
 //! sees that `BUSY` is gone and goes on by itself. The same holds for `EXPIRED` and `DRAIN`, which are set before the
 //! waker is called and looked at after it was registered.
 //!
+//! The IO task may take an exchange back, to answer for a worker that is late; `exchange` says how.
+//!
 //! The outbox has a lock, because the IO task (flushing) and a worker (appending) meet there, and order on the wire
 //! is the order of holding it. It is held for one non-blocking system call at most, never while Python runs.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use parking_lot::{Condvar, Mutex};
@@ -35,9 +36,12 @@ use crate::listener::{Peer, watch};
 use crate::server::Shared;
 use crate::websocket::Socket as WebSocket;
 
+mod exchange;
 mod frames;
 mod outbox;
 
+pub use exchange::Gone;
+pub(crate) use exchange::{Exchange, Then};
 pub(crate) use frames::{Bound, Unsent};
 use outbox::Outbox;
 
@@ -67,19 +71,6 @@ const UPGRADED: u32 = 1 << 10;
 /// Bytes in the outbox from which a streaming worker waits, and below which it goes on.
 const OUTBOX_HIGH: usize = 256 * 1024;
 const OUTBOX_LOW: usize = 64 * 1024;
-
-/// Whether more of the same answer follows, or how the exchange ends with these bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// More bytes of this answer follow.
-    More,
-    /// These were the last bytes. `close`: the connection ends with them.
-    Finish { close: bool },
-}
-
-/// The connection is lost; nobody will read what was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone;
 
 /// Why an IO task that waited goes on.
 #[derive(Debug, Clone, Copy)]
@@ -115,11 +106,16 @@ pub(crate) struct Interest {
 pub(crate) struct Link {
     socket: AsyncFd<Socket>,
     state: AtomicU32,
+    /// The number of the exchange that may be answered; written by the IO task, under the lock of the outbox where a worker
+    /// may answer at the same time.
+    exchange: AtomicU32,
+    /// The number by which Python knows the request that is to be told when the client leaves; 0: none.
+    watched: AtomicU64,
     task: AtomicWaker,
     outbox: Mutex<Outbox>,
     room: Condvar,
     server: Arc<Shared>,
-    quiet_since: AtomicU32,
+    quiet_since: AtomicU64,
     peer: Peer,
     /// The WebSocket that the connection becomes when the exchange is over, until one side has taken it out.
     upgrade: Mutex<Option<Arc<WebSocket>>>,
@@ -131,10 +127,12 @@ impl Link {
         Ok(Self {
             socket: watch(socket)?,
             state: AtomicU32::new(0),
+            exchange: AtomicU32::new(0),
+            watched: AtomicU64::new(0),
             task: AtomicWaker::new(),
             outbox: Mutex::new(Outbox::default()),
             room: Condvar::new(),
-            quiet_since: AtomicU32::new(tick_of(server.epoch)),
+            quiet_since: AtomicU64::new(tick_of(server.epoch)),
             server,
             peer,
             upgrade: Mutex::new(None),
@@ -181,21 +179,6 @@ impl Link {
 
     // ---- the side of the IO thread
 
-    /// Begins an exchange. With `wake` the task is woken at its end. IO task, before the request is given away.
-    pub(crate) fn begin_exchange(&self, wake: bool) {
-        self.state.fetch_or(if wake { BUSY | WAKE } else { BUSY }, Ordering::AcqRel);
-    }
-
-    /// Notes that bytes of a following request have been read, until this exchange has ended. IO task.
-    pub(crate) fn more_follows(&self) {
-        self.state.fetch_or(MORE, Ordering::AcqRel);
-    }
-
-    /// Whether bytes of a following request have been read. Any thread.
-    pub(crate) fn has_more(&self) -> bool {
-        self.has(MORE)
-    }
-
     /// Bytes that the client's system has not confirmed yet; 0 where the system does not tell. IO task.
     pub(crate) fn unsent(&self) -> u32 {
         #[cfg(target_os = "linux")]
@@ -224,11 +207,13 @@ impl Link {
     /// Notes that the client sends no more. IO task.
     pub(crate) fn half_closed(&self) {
         self.state.fetch_or(HALF_CLOSED, Ordering::AcqRel);
+        self.tell_watcher();
     }
 
     /// Gives the connection up: what is still written to it is discarded, a worker that waits for room is let go.
     pub(crate) fn abandon(&self) {
         self.state.fetch_or(GONE, Ordering::AcqRel);
+        self.tell_watcher();
         self.outbox.lock().empty();
         self.room.notify_all();
         // The descriptor lives until the worker lets go of the exchange; the peer should not have to wait for that.
@@ -243,7 +228,7 @@ impl Link {
 
     /// Waits for what `interest` names, and reads into `buffer` if that is bytes. IO task only.
     ///
-    /// Flushes the outbox on the way; `progress` is called whenever the client has taken some of it. The end of an
+    /// Flushes the outbox on the way; `progress` is called with how many bytes of it were written. The end of an
     /// exchange is seen by whoever polls, but wakes the task only after [`Link::begin_exchange`] or
     /// [`Link::wake_at_finish`] asked for that.
     pub(crate) fn poll_wait(
@@ -251,7 +236,7 @@ impl Link {
         cx: &mut Context<'_>,
         interest: Interest,
         buffer: &mut [u8],
-        mut progress: impl FnMut(),
+        mut progress: impl FnMut(usize),
     ) -> Poll<Wake> {
         // The order matters: first the waker, then the state (see the head of this file).
         self.task.register(cx.waker());
@@ -293,12 +278,6 @@ impl Link {
         Poll::Ready(wake)
     }
 
-    /// Asks to be woken at the end of the exchange. If that has come already, the next [`Link::poll_wait`] sees it.
-    /// IO task.
-    pub(crate) fn wake_at_finish(&self) {
-        self.state.fetch_or(WAKE, Ordering::AcqRel);
-    }
-
     /// Bytes wait for the client to take them.
     pub(crate) fn is_queued(&self) -> bool {
         self.has(QUEUED)
@@ -323,7 +302,7 @@ impl Link {
         }
     }
 
-    fn poll_flush(&self, cx: &mut Context<'_>, progress: &mut impl FnMut()) -> Poll<io::Result<()>> {
+    fn poll_flush(&self, cx: &mut Context<'_>, progress: &mut impl FnMut(usize)) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.socket.poll_write_ready(cx))?;
             let mut outbox = self.outbox.lock();
@@ -343,7 +322,7 @@ impl Link {
                     outbox.written += count;
                     let wanted = outbox.rest().len() < OUTBOX_LOW || outbox.waiting > 0;
                     drop(outbox);
-                    progress();
+                    progress(count);
                     if wanted {
                         self.room.notify_all();
                     }
@@ -355,87 +334,6 @@ impl Link {
         }
     }
 
-    // ---- the side of whoever owns the exchange: a worker, or the IO task for answers of its own
-
-    /// Writes `head` and `body`, at once as far as the socket takes them; the IO task writes the rest.
-    ///
-    /// Called by the owner of the exchange, on any thread. Never blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`Gone`] when the connection is lost; the exchange is over then.
-    pub(crate) fn send(&self, head: &[u8], body: &[u8], then: Then) -> Result<(), Gone> {
-        if self.server.is_forked() {
-            return Err(Gone);
-        }
-        let total = head.len() + body.len();
-        let mut outbox = self.outbox.lock();
-        if self.has(GONE) {
-            drop(outbox);
-            self.end_exchange(true);
-            return Err(Gone);
-        }
-        let mut sent = 0;
-        if outbox.bytes.is_empty() && total > 0 {
-            sent = match self.send_now(head, body) {
-                Ok(count) => count,
-                Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(_) => {
-                    drop(outbox);
-                    self.state.fetch_or(GONE, Ordering::AcqRel);
-                    self.end_exchange(true);
-                    return Err(Gone);
-                }
-            };
-        }
-        if sent == total && outbox.bytes.is_empty() {
-            drop(outbox);
-            if let Then::Finish { close } = then {
-                self.end_exchange(close);
-            }
-            return Ok(());
-        }
-        outbox.append(&head[sent.min(head.len())..]);
-        outbox.append(&body[sent.saturating_sub(head.len())..]);
-        if let Then::Finish { close } = then {
-            outbox.end = Some(close);
-        }
-        self.state.fetch_or(QUEUED, Ordering::AcqRel);
-        drop(outbox);
-        self.task.wake();
-        Ok(())
-    }
-
-    /// Waits until the client has taken enough for more to be queued. A worker, detached from the interpreter.
-    ///
-    /// # Errors
-    ///
-    /// [`Gone`] when the connection is lost, which the write timeout also leads to: the wait is bounded by it.
-    pub(crate) fn wait_for_room(&self) -> Result<(), Gone> {
-        let mut outbox = self.outbox.lock();
-        if outbox.rest().len() >= OUTBOX_HIGH {
-            while outbox.rest().len() >= OUTBOX_LOW && !self.has(GONE) {
-                // The bound is a safety net: every path that sets GONE notifies.
-                self.room.wait_for(&mut outbox, Duration::from_secs(1));
-            }
-        }
-        if self.has(GONE) { Err(Gone) } else { Ok(()) }
-    }
-
-    /// Ends the exchange with the answer that makes the connection a WebSocket, which has been sent before by
-    /// [`Link::send`]. Returns the socket if the connection is lost, so that nobody else will look for it. The owner of the
-    /// exchange.
-    ///
-    /// Why it is never left lying: the task that gives the connection up sets `GONE` and looks for the socket then; here it
-    /// is put down and `GONE` looked at then, each with a read-modify-write of the one word between. So one of the two sees
-    /// it, and the lock gives it to one alone.
-    pub(crate) fn finish_upgrade(&self, socket: Arc<WebSocket>) -> Option<Arc<WebSocket>> {
-        *self.upgrade.lock() = Some(socket);
-        self.state.fetch_or(UPGRADED | WAKE, Ordering::AcqRel);
-        self.end_exchange(false);
-        if self.has(GONE) { self.take_upgrade() } else { None }
-    }
-
     /// Takes the WebSocket that the connection has become. Whoever gets it answers for it.
     pub(crate) fn take_upgrade(&self) -> Option<Arc<WebSocket>> {
         self.upgrade.lock().take()
@@ -444,35 +342,6 @@ impl Link {
     /// Whether the connection has become a WebSocket. Any thread.
     pub(crate) fn is_upgraded(&self) -> bool {
         self.has(UPGRADED)
-    }
-
-    /// Ends the exchange, and wakes the IO task if it must act or has asked for it.
-    fn end_exchange(&self, close: bool) {
-        self.quiet_since.store(tick_of(self.server.epoch), Ordering::Relaxed);
-        if close {
-            self.state.fetch_or(CLOSE, Ordering::AcqRel);
-        }
-        let before = self.state.fetch_and(!(BUSY | WAKE), Ordering::AcqRel);
-        if close || before & WAKE != 0 {
-            self.task.wake();
-        }
-    }
-
-    fn send_now(&self, head: &[u8], body: &[u8]) -> io::Result<usize> {
-        let socket = self.socket.get_ref();
-        loop {
-            let result = if body.is_empty() {
-                socket.send_with_flags(head, SEND_FLAGS)
-            } else if head.is_empty() {
-                socket.send_with_flags(body, SEND_FLAGS)
-            } else {
-                socket.send_vectored_with_flags(&[IoSlice::new(head), IoSlice::new(body)], SEND_FLAGS)
-            };
-            match result {
-                Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
-            }
-        }
     }
 }
 

@@ -182,12 +182,18 @@ impl<J> Queue<J> {
     ///
     /// The job, when the queue is full or closed.
     pub fn push(&self, job: J, now: Instant) -> Result<Pushed, J> {
-        // This thread alone adds to the number, so it can only have become smaller when the job is in.
+        // Nearly always this thread alone adds to the number; what a gate lets in meanwhile may pass the bound by a few.
         if self.counted.load(Ordering::Relaxed) >= self.capacity || self.closed.load(Ordering::Relaxed) {
             return Err(job);
         }
         self.counted.fetch_add(1, Ordering::Relaxed);
         Ok(self.append(Entry { job, is_counted: true }, now))
+    }
+
+    /// The same for a job that was waiting elsewhere, within a bound of its own: there is room for it. Any thread.
+    pub fn push_admitted(&self, job: J, now: Instant) -> Pushed {
+        self.counted.fetch_add(1, Ordering::Relaxed);
+        self.append(Entry { job, is_counted: true }, now)
     }
 
     /// The same for a job that does not count, because there is a bound to such jobs already. Any thread. A closed queue

@@ -16,10 +16,15 @@ use ushabti_proto::http1::head::{RequestHead, Version};
 use ushabti_proto::websocket::handshake::Handshake;
 
 use crate::access_log::Entry;
+use crate::admission::DEFAULT_LANE;
 use crate::journal::Level;
-use crate::link::{Gone, Link, Then};
-use crate::request::Request;
+use crate::link::{Exchange, Gone, Link, Then};
+use crate::request::{Request, Watched};
+use crate::stats::{Counters, Reason};
 use crate::websocket::{self, Style, Upgraded};
+
+/// What is told with 504.
+pub(crate) const TOO_LATE: &str = "the answer was not ready in time";
 
 /// How long the body of an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,14 +93,44 @@ struct Terms {
 /// The right to answer one request, on any thread.
 pub struct Responder {
     link: Option<Arc<Link>>,
+    exchange: Exchange,
     terms: Terms,
 }
 
 impl Responder {
-    pub(crate) fn new(link: Arc<Link>, head: &RequestHead) -> Self {
+    pub(crate) fn new(link: Arc<Link>, exchange: Exchange, head: &RequestHead) -> Self {
         let terms =
             Terms { keep_alive: head.keep_alive(), version: head.version(), head_only: head.method() == "HEAD" };
-        Self { link: Some(link), terms }
+        Self { link: Some(link), exchange, terms }
+    }
+
+    /// The exchange, for [`Request::watch_client`].
+    pub fn watched(&self) -> Watched {
+        Watched(self.exchange)
+    }
+
+    /// Whether the connection is lost.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.link().is_lost()
+    }
+
+    /// Gives the right up: the IO thread answers.
+    pub(crate) fn release(mut self) {
+        self.link = None;
+    }
+
+    /// Answers that the deadline has passed, if the IO thread has not yet.
+    pub(crate) fn refuse_late(self, request: &Request) {
+        self.link().server().counters.refused_late(Reason::Deadline);
+        self.refuse(request, 504, &[], TOO_LATE);
+    }
+
+    /// Gives the right up because the client has left before a handler was called.
+    pub(crate) fn discard(mut self, request: &Request) {
+        let link = self.take_link();
+        Counters::add(&link.server().counters.abandoned);
+        let sent = link.send(self.exchange, &[], &[], Then::Finish { close: true });
+        record(&link, request, 499, 0, sent.and(Err(Gone::Left)));
     }
 
     fn link(&self) -> &Arc<Link> {
@@ -131,11 +166,11 @@ impl Responder {
     ///
     /// # Errors
     ///
-    /// [`Gone`] when the client has left; the answer is counted as discarded.
+    /// [`Gone`] when the client has left, and the answer is counted as discarded, or when the IO thread has answered.
     pub fn send(mut self, request: &Request, promise: Promise, head: &[u8], body: &[u8]) -> Result<(), Gone> {
         let link = self.take_link();
         let body = if promise.is_bodiless() { &[] } else { body };
-        let sent = link.send(head, body, Then::Finish { close: promise.close });
+        let sent = link.send(self.exchange, head, body, Then::Finish { close: promise.close });
         // A short body may stand behind the head, so its length is the promised one.
         let body_bytes = if let Framing::Exactly(bytes) = promise.framing { bytes } else { 0 };
         record(&link, request, promise.status, body_bytes, sent);
@@ -149,11 +184,12 @@ impl Responder {
     /// [`Gone`] when the client has left.
     pub fn begin(mut self, request: &Arc<Request>, promise: Promise, head: &[u8]) -> Result<BodyWriter, Gone> {
         let link = self.take_link();
-        if let Err(gone) = link.send(head, &[], Then::More) {
+        if let Err(gone) = link.send(self.exchange, head, &[], Then::More) {
             record(&link, request, promise.status, 0, Err(gone));
             return Err(gone);
         }
-        Ok(BodyWriter { link: Some(link), request: Arc::clone(request), promise, sent: 0, chunk: Vec::new() })
+        let (exchange, request) = (self.exchange, Arc::clone(request));
+        Ok(BodyWriter { link: Some(link), exchange, request, promise, sent: 0, chunk: Vec::new() })
     }
 
     /// Reads the handshake of the request, as [`websocket::check`] does; a server that stops takes no more WebSockets.
@@ -190,25 +226,26 @@ impl Responder {
             Err(problem) => return Err(UpgradeProblem::Field(self, problem)),
         };
         let link = self.take_link();
-        let socket = websocket::make_socket(&link, style, agreed);
+        let lane = link.server().routing.policy(request.route).map_or(DEFAULT_LANE, |policy| policy.lane);
+        let socket = websocket::make_socket(&link, lane, style, agreed);
         let sent = if link.is_disconnected() {
             // Who has ended its side can send nothing that a WebSocket is for, not even a Close frame.
-            let _ = link.send(&[], &[], Then::Finish { close: true });
-            Err(Gone)
+            let _ = link.send(self.exchange, &[], &[], Then::Finish { close: true });
+            Err(Gone::Left)
         } else {
-            link.send(&head, &[], Then::More)
+            link.send(self.exchange, &head, &[], Then::More)
         };
         record(&link, request, 101, 0, sent);
         match sent {
             Ok(()) => Ok(Upgraded::new(link, socket)),
-            Err(Gone) => Err(UpgradeProblem::Gone),
+            Err(_) => Err(UpgradeProblem::Gone),
         }
     }
 
     /// Answers with a status and one sentence, without any handler. Any thread.
     pub fn refuse(mut self, request: &Request, status: u16, fields: &[(&[u8], &[u8])], detail: &str) {
         let link = self.take_link();
-        let (sent, bytes) = send_plain(&link, self.terms, status, fields, detail);
+        let (sent, bytes) = send_plain(&link, self.exchange, self.terms, status, fields, detail);
         record(&link, request, status, bytes, sent);
     }
 }
@@ -224,7 +261,7 @@ pub enum UpgradeProblem {
 impl Drop for Responder {
     fn drop(&mut self) {
         if let Some(link) = self.link.take().filter(|link| !link.server().is_forked()) {
-            let (sent, _) = send_plain(&link, self.terms, 500, &[], "");
+            let (sent, _) = send_plain(&link, self.exchange, self.terms, 500, &[], "");
             if sent.is_ok() {
                 let message = "a request was dropped without an answer; sent 500";
                 link.server().journal.notice(Level::Error, message.to_owned());
@@ -238,6 +275,7 @@ impl Drop for Responder {
 /// client sees that the answer is cut off.
 pub struct BodyWriter {
     link: Option<Arc<Link>>,
+    exchange: Exchange,
     request: Arc<Request>,
     promise: Promise,
     sent: u64,
@@ -274,15 +312,15 @@ impl BodyWriter {
         let result = match self.promise.framing {
             Framing::Nothing => return Ok(()),
             Framing::Exactly(length) if sent > length => return Err(BodyProblem::TooLong),
-            Framing::Exactly(_) | Framing::UntilClose => link.send(&[], data, Then::More),
+            Framing::Exactly(_) | Framing::UntilClose => link.send(self.exchange, &[], data, Then::More),
             Framing::Chunked => {
                 self.chunk.clear();
                 encode_chunk(&mut self.chunk, data);
-                link.send(&self.chunk, &[], Then::More)
+                link.send(self.exchange, &self.chunk, &[], Then::More)
             }
         };
         self.sent = sent;
-        result.and_then(|()| link.wait_for_room()).map_err(|Gone| BodyProblem::Gone)
+        result.and_then(|()| link.wait_for_room()).map_err(|_| BodyProblem::Gone)
     }
 
     /// Ends the answer. Returns false if it is shorter than promised: then the connection is closed.
@@ -290,7 +328,7 @@ impl BodyWriter {
         let Some(link) = self.link.take() else { return true };
         let whole = !matches!(self.promise.framing, Framing::Exactly(length) if length != self.sent);
         let tail = if self.promise.framing == Framing::Chunked { LAST_CHUNK } else { &[] };
-        let sent = link.send(tail, &[], Then::Finish { close: self.promise.close || !whole });
+        let sent = link.send(self.exchange, tail, &[], Then::Finish { close: self.promise.close || !whole });
         record(&link, &self.request, self.promise.status, self.sent, sent);
         whole
     }
@@ -300,7 +338,7 @@ impl Drop for BodyWriter {
     fn drop(&mut self) {
         if let Some(link) = self.link.take() {
             // Without the last chunk, or short of the length: the client can tell that this is not the whole body.
-            let sent = link.send(&[], &[], Then::Finish { close: true });
+            let sent = link.send(self.exchange, &[], &[], Then::Finish { close: true });
             record(&link, &self.request, self.promise.status, self.sent, sent);
         }
     }
@@ -346,6 +384,7 @@ fn names_close(value: &[u8]) -> bool {
 /// Sends a whole answer of the server's own; returns how that went and the length of its body.
 fn send_plain(
     link: &Link,
+    exchange: Exchange,
     terms: Terms,
     status: u16,
     fields: &[(&[u8], &[u8])],
@@ -364,12 +403,13 @@ fn send_plain(
     let promise = encode_answer(&mut out, status, all, Length::Known(text.len() as u64), terms, link)
         .expect("the fields of the server's own answers are constants, or checked tokens");
     let body: &[u8] = if promise.is_bodiless() { &[] } else { text.as_bytes() };
-    (link.send(&out, body, Then::Finish { close: promise.close }), body.len() as u64)
+    (link.send(exchange, &out, body, Then::Finish { close: promise.close }), body.len() as u64)
 }
 
 /// Answers from the IO thread: a refusal that no worker sees. `keep_alive` false closes the connection after it.
 pub(crate) fn refuse(
     link: &Link,
+    exchange: Exchange,
     head: Option<&RequestHead>,
     keep_alive: bool,
     status: u16,
@@ -381,13 +421,15 @@ pub(crate) fn refuse(
         version: head.map_or(Version::Http11, RequestHead::version),
         head_only: head.is_some_and(|head| head.method() == "HEAD"),
     };
-    send_plain(link, terms, status, fields, detail).1
+    send_plain(link, exchange, terms, status, fields, detail).1
 }
 
 fn count(link: &Link, status: u16, sent: Result<(), Gone>) {
     match sent {
         Ok(()) => link.server().counters.answered(status),
-        Err(Gone) => link.server().counters.discarded(),
+        Err(Gone::Left) => link.server().counters.discarded(),
+        // Counted when the IO thread answered.
+        Err(Gone::Late) => {}
     }
 }
 
@@ -398,7 +440,7 @@ fn record(link: &Link, request: &Request, status: u16, body_bytes: u64, sent: Re
         return;
     }
     count(link, status, sent);
-    if request.logged {
+    if request.logged && sent != Err(Gone::Late) {
         // 499 is what nginx made the field's word for "the client left before the answer".
         let status = if sent.is_ok() { status } else { 499 };
         server.log_access(|| Entry {

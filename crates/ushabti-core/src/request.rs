@@ -1,15 +1,24 @@
 //! The request as it leaves the IO thread: complete, owned, and together with the right to answer it.
 
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ushabti_proto::http1::head::RequestHead;
 
-use crate::link::Link;
+use crate::admission::Permit;
+use crate::link::{Exchange, Link};
 use crate::listener::Peer;
 use crate::reply::Responder;
 use crate::routes::{Found, Params, RouteTable};
 use crate::websocket::Socket;
+
+/// It waits for a worker.
+const WAITING: u8 = 0;
+/// A worker has it.
+const BEGUN: u8 = 1;
+/// It has waited too long and will never be run.
+const GIVEN_UP: u8 = 2;
 
 /// A complete request. It borrows nothing from the connection, so it may outlive it.
 pub struct Request {
@@ -27,13 +36,77 @@ pub struct Request {
     pub peer: Peer,
     /// When the head was complete.
     pub received: Instant,
+    /// When the body was.
+    pub ready: Instant,
+    /// When the client is told 504 unless its answer has begun.
+    pub deadline: Option<Instant>,
     /// Whether its answer makes a line in the access log.
     pub logged: bool,
     /// The connection, which the request does not keep open.
     pub(crate) link: Weak<Link>,
+    /// Which side decides what becomes of it: see [`Request::give_up`].
+    stage: AtomicU8,
+    /// Nanoseconds for which it has waited for a worker.
+    waited: AtomicU64,
 }
 
 impl Request {
+    /// A request whose head is complete, on its way to `route`. IO task.
+    pub(crate) fn new(
+        head: RequestHead,
+        route: u32,
+        params: Params,
+        allow: Option<Box<str>>,
+        link: &Arc<Link>,
+    ) -> Self {
+        let received = Instant::now();
+        Self {
+            head,
+            body: Vec::new(),
+            route,
+            params,
+            allow,
+            peer: *link.peer(),
+            received,
+            ready: received,
+            deadline: None,
+            logged: true,
+            link: Arc::downgrade(link),
+            stage: AtomicU8::new(WAITING),
+            waited: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether no worker has taken it, nor ever will. Of a worker that takes it and the IO task that gives it up, the one
+    /// that comes first has its way: both change the same word in one step. IO task, which answers then.
+    pub(crate) fn give_up(&self) -> bool {
+        self.stage.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn begin(&self, now: Instant) -> bool {
+        let waited = now.saturating_duration_since(self.ready).as_nanos() as u64;
+        self.waited.store(waited, Ordering::Relaxed);
+        self.stage.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// How long it has waited for a worker. Any thread, after [`Ready::start`].
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited.load(Ordering::Relaxed))
+    }
+
+    /// What is left until its deadline; zero when that has passed. Any thread.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Has [`Alert::Left`](crate::alerts::Alert::Left) told with `number` when the client leaves before the exchange is over.
+    /// Any thread.
+    pub fn watch_client(&self, exchange: Watched, number: u64) {
+        if let Some(link) = self.link.upgrade() {
+            link.watch_client(exchange.0, number);
+        }
+    }
+
     /// The client has closed its side or is lost. No system call. Any thread, at any time.
     pub fn is_disconnected(&self) -> bool {
         self.link.upgrade().is_none_or(|link| link.is_disconnected())
@@ -83,16 +156,63 @@ impl Packed {
             Found::Route { params, .. } => params,
             _ => Params::default(),
         };
-        let link = Weak::clone(&self.link);
-        Request { head, body: Vec::new(), route, params, allow: None, peer, received, logged, link }
+        Request {
+            head,
+            body: Vec::new(),
+            route,
+            params,
+            allow: None,
+            peer,
+            received,
+            ready: received,
+            deadline: None,
+            logged,
+            link: Weak::clone(&self.link),
+            stage: AtomicU8::new(BEGUN),
+            waited: AtomicU64::new(0),
+        }
+    }
+}
+
+/// The exchange of a request, for [`Request::watch_client`].
+#[derive(Debug, Clone, Copy)]
+pub struct Watched(pub(crate) Exchange);
+
+/// A request that is ready to be run: shared by the object that the handler sees and by the worker that answers, the right
+/// to answer it, once, and its place behind the gate of its route, if that has one.
+pub struct Ready {
+    /// The request.
+    pub request: Arc<Request>,
+    /// The right to answer it.
+    pub responder: Responder,
+    /// Dropped when the handler has returned.
+    pub permit: Option<Permit>,
+}
+
+impl Ready {
+    /// Begins the request; `None` if it must not be run any more: its client has left, which is counted and logged as 499,
+    /// or its deadline has passed, or the IO thread has given it up, which answers it. Worker.
+    pub fn start(self, now: Instant) -> Option<Self> {
+        if !self.request.begin(now) {
+            self.responder.release();
+            return None;
+        }
+        if self.request.deadline.is_some_and(|deadline| now >= deadline) {
+            self.responder.refuse_late(&self.request);
+            return None;
+        }
+        if self.responder.is_lost() {
+            self.responder.discard(&self.request);
+            return None;
+        }
+        Some(self)
     }
 }
 
 /// What a worker takes from the queue.
 pub enum Job {
-    /// A request, shared by the object that the handler sees and by the worker that answers, and the right to answer it,
-    /// once.
-    Request(Arc<Request>, Responder),
+    /// A request.
+    Request(Ready),
     /// A WebSocket with events that no other worker tells.
     Events(Arc<Socket>),
 }

@@ -38,6 +38,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 pub use part::{ParamKind, Part, PartError};
 pub use segment::ParamValue;
@@ -59,7 +60,7 @@ pub struct RouteSpec {
 }
 
 /// What the IO thread must know of a route before any handler runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// The longest body that is accepted, in bytes. `None`: the server's own limit.
     pub body_bytes_max: Option<u64>,
@@ -67,6 +68,14 @@ pub struct Policy {
     pub access_log: bool,
     /// Whether it is a WebSocket: requests that do not ask for one, or wrongly, are refused by the IO thread.
     pub websocket: bool,
+    /// The number of the lane whose workers run it.
+    pub lane: usize,
+    /// From the request's last byte until it is answered 504. `None`: the server's own deadline.
+    pub deadline: Option<Duration>,
+    /// How many of its handlers may run at once. `None`: as many as there are workers.
+    pub concurrency: Option<usize>,
+    /// How many requests may wait beyond these. `None`: as many as in a lane.
+    pub queue: Option<usize>,
 }
 
 /// What a request's method and path lead to.

@@ -8,12 +8,14 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use crate::access_log::{AccessLog, Entry};
+use crate::admission::{self, Gate, Lane};
+use crate::alerts::Alerts;
 use crate::config::Config;
 use crate::fork;
 use crate::journal::{Journal, Level};
-use crate::queue::{Pushed, Queue};
+use crate::queue::Pushed;
 use crate::request::Job;
-use crate::routes::RouteTable;
+use crate::routes::{Policy, RouteTable};
 use crate::stats::Counters;
 use crate::websocket::{Gathering, Hub, Socket};
 
@@ -41,8 +43,11 @@ pub struct Routing {
 pub struct Shared {
     pub(crate) config: Config,
     pub(crate) routing: Routing,
-    /// Ready requests.
-    pub queue: Queue<Job>,
+    /// Ready requests, and the workers that run them.
+    pub lanes: Box<[Lane]>,
+    pub(crate) gates: Box<[Option<Gate>]>,
+    /// What Python is to be told.
+    pub alerts: Alerts,
     /// Access lines and notices.
     pub journal: Journal,
     /// Counters.
@@ -68,19 +73,21 @@ pub struct Shared {
     drained_lock: Mutex<()>,
 }
 
+impl Routing {
+    /// What holds for a route. The handlers of 404 and 405 stand behind the routes and have no policy of their own.
+    pub(crate) fn policy(&self, route: u32) -> Option<&Policy> {
+        ((route as usize) < self.table.len()).then(|| self.table.policy(route))
+    }
+}
+
 impl Shared {
     pub(crate) fn new(config: Config, routing: Routing, hub: Arc<Hub>) -> Self {
-        let queue = Queue::new(
-            config.queue_max,
-            config.workers_min,
-            config.workers_max,
-            config.worker_idle,
-            config.workers_are_parallel,
-        );
         Self {
+            lanes: admission::lanes(&config),
+            gates: admission::gates(&routing.table, &config),
             config,
             routing,
-            queue,
+            alerts: Alerts::default(),
             journal: Journal::default(),
             counters: Counters::default(),
             hub,
@@ -117,7 +124,8 @@ impl Shared {
 
     /// Gives the workers a WebSocket that has events and is not with them yet. Any thread.
     pub fn schedule(&self, socket: Arc<Socket>, now: Instant) {
-        if self.queue.push_uncounted(Job::Events(socket), now) == Pushed::Deferred {
+        let queue = &self.lanes[socket.lane()].queue;
+        if queue.push_uncounted(Job::Events(socket), now) == Pushed::Deferred {
             self.keep_watch();
         }
     }
@@ -127,6 +135,11 @@ impl Shared {
         if !self.watching.load(Ordering::Relaxed) && !self.watching.swap(true, Ordering::AcqRel) {
             self.watch.notify_one();
         }
+    }
+
+    /// Whether no ready job waits for a worker. Any thread.
+    pub(crate) fn has_idle_lanes(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.queue.is_empty())
     }
 
     /// Whether the queue is watched. Any thread.
@@ -139,7 +152,7 @@ impl Shared {
     pub(crate) fn must_watch_on(&self) -> bool {
         self.watching.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let relied_on = !self.queue.is_empty() || !self.gathering.is_empty();
+        let relied_on = !self.has_idle_lanes() || !self.gathering.is_empty();
         relied_on && !self.watching.swap(true, Ordering::AcqRel)
     }
 
@@ -158,7 +171,9 @@ impl Shared {
         self.failed.store(true, Ordering::Release);
         self.journal.notice(Level::Error, message.to_owned());
         self.advance(Phase::Closed);
-        self.queue.close();
+        for lane in &self.lanes {
+            lane.queue.close();
+        }
     }
 
     /// Whether the IO thread has failed. Any thread.
@@ -230,11 +245,14 @@ impl Shared {
             body_timeout: Duration::from_secs(1),
             keep_alive: Duration::from_secs(1),
             write_timeout: Duration::from_secs(1),
+            rate_min: 0,
             queue_max: 4,
+            queue_timeout: None,
+            deadline: None,
+            client_connections_max: None,
             connections_max: 4,
             backlog: 4,
-            workers_min: 1,
-            workers_max: 1,
+            lanes: vec![crate::config::LaneConfig { name: "default".to_owned(), workers_min: 1, workers_max: 1 }],
             workers_are_parallel: false,
             worker_idle: Duration::from_secs(1),
             server_field: None,

@@ -2,6 +2,78 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+/// Why the IO thread has refused a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Reason {
+    /// It was no valid request, or asked for what there is not.
+    Invalid,
+    /// No route has its path.
+    NotFound,
+    /// The routes of its path have not its method.
+    Method,
+    /// Its head, target or body is beyond a limit.
+    TooLarge,
+    /// It did not come in time.
+    TooSlow,
+    /// There were too many connections.
+    Connections,
+    /// There were too many of its client.
+    Client,
+    /// Too many requests waited.
+    QueueFull,
+    /// It waited too long for a worker.
+    QueueTimeout,
+    /// It was not answered before its deadline.
+    Deadline,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Invalid,
+        Self::NotFound,
+        Self::Method,
+        Self::TooLarge,
+        Self::TooSlow,
+        Self::Connections,
+        Self::Client,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::Deadline,
+    ];
+
+    /// What stands in statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::NotFound => "not_found",
+            Self::Method => "method",
+            Self::TooLarge => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::Connections => "connections",
+            Self::Client => "client",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Deadline => "deadline",
+        }
+    }
+
+    /// The reason that the status of a refusal tells, if it is none of the queue's; `None` for an answer that is no refusal.
+    pub(crate) fn of_status(status: u16) -> Option<Self> {
+        match status {
+            404 => Some(Self::NotFound),
+            405 => Some(Self::Method),
+            408 => Some(Self::TooSlow),
+            413 | 414 | 431 => Some(Self::TooLarge),
+            429 => Some(Self::Client),
+            503 => Some(Self::Connections),
+            400.. => Some(Self::Invalid),
+            _ => None,
+        }
+    }
+}
+
 /// Counters that any thread adds to. None of them orders anything: they are read for information.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -16,8 +88,12 @@ pub struct Counters {
     pub(crate) websocket_messages: AtomicU64,
     /// Requests given to the workers.
     pub(crate) dispatched: AtomicU64,
-    /// Answers that the IO thread gave without a worker.
+    /// Answers that the IO thread gave to requests that no worker was given.
     pub(crate) refused: AtomicU64,
+    /// Refusals of the IO thread by their [`Reason`].
+    pub(crate) refusals: [AtomicU64; Reason::ALL.len()],
+    /// Requests that were never run because their client had left.
+    pub(crate) abandoned: AtomicU64,
     /// Times that accepting paused for want of descriptors or memory.
     pub(crate) accept_pauses: AtomicU64,
 }
@@ -37,8 +113,12 @@ pub struct Stats {
     pub websocket_messages: u64,
     /// Requests given to the workers.
     pub dispatched: u64,
-    /// Answers that the IO thread gave without a worker.
+    /// Answers that the IO thread gave to requests that no worker was given.
     pub refused: u64,
+    /// Refusals of the IO thread by their reason, in the order of [`Reason::ALL`].
+    pub refusals: [u64; Reason::ALL.len()],
+    /// Requests that were never run because their client had left.
+    pub abandoned: u64,
     /// Times that accepting paused for want of descriptors or memory.
     pub accept_pauses: u64,
 }
@@ -50,6 +130,18 @@ impl Counters {
 
     pub(crate) fn answered(&self, status: u16) {
         Self::add(&self.answers[usize::from(status / 100).min(5)]);
+    }
+
+    pub(crate) fn refused(&self, reason: Option<Reason>) {
+        Self::add(&self.refused);
+        if let Some(reason) = reason {
+            self.refused_late(reason);
+        }
+    }
+
+    /// The same for a request that had been given to the workers.
+    pub(crate) fn refused_late(&self, reason: Reason) {
+        Self::add(&self.refusals[reason as usize]);
     }
 
     pub(crate) fn discarded(&self) {
@@ -67,6 +159,8 @@ impl Counters {
             websocket_messages: get(&self.websocket_messages),
             dispatched: get(&self.dispatched),
             refused: get(&self.refused),
+            refusals: std::array::from_fn(|reason| get(&self.refusals[reason])),
+            abandoned: get(&self.abandoned),
             accept_pauses: get(&self.accept_pauses),
         }
     }

@@ -5,6 +5,7 @@ use pyo3::types::PyType;
 
 use crate::routes::RouteTable;
 use crate::sockets::Sockets;
+use crate::watches::Watches;
 
 /// The application as the workers see it, fixed when the server starts.
 #[pyclass(frozen, module = "ushabti._core")]
@@ -36,6 +37,8 @@ pub struct Application {
     pub(crate) events: [Py<PyAny>; 4],
     /// The WebSockets whose last event was not told yet.
     pub(crate) sockets: Sockets,
+    /// What is to be called when clients leave.
+    pub(crate) watches: Watches,
     pub(crate) text_type: String,
     pub(crate) bytes_type: String,
 }
@@ -83,6 +86,7 @@ impl Application {
             socket_failed,
             events,
             sockets: Sockets::default(),
+            watches: Watches::default(),
             text_type,
             bytes_type,
         }

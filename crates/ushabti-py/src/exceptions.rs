@@ -7,13 +7,16 @@ use pyo3::types::PyDict;
 mod imported {
     pyo3::import_exception!(ushabti.errors, AlreadyResponded);
     pyo3::import_exception!(ushabti.errors, ConfigError);
+    pyo3::import_exception!(ushabti.errors, DeadlineExceeded);
     pyo3::import_exception!(ushabti.errors, Disconnected);
     pyo3::import_exception!(ushabti.errors, HTTPError);
     pyo3::import_exception!(ushabti.errors, ServerStateError);
     pyo3::import_exception!(ushabti.errors, WebSocketError);
 }
 
-pub(crate) use imported::{AlreadyResponded, ConfigError, Disconnected, HTTPError, ServerStateError, WebSocketError};
+pub(crate) use imported::{
+    AlreadyResponded, ConfigError, DeadlineExceeded, Disconnected, HTTPError, ServerStateError, WebSocketError,
+};
 
 /// `HTTPError(status, detail)`.
 pub(crate) fn http_error(status: u16, detail: String) -> PyErr {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use ushabti_core::Shared;
+use ushabti_core::admission::DEFAULT_LANE;
 
 use crate::exceptions::log_error;
 
@@ -50,7 +51,7 @@ pub(crate) fn waited(py: Python<'_>, shared: &Shared) {
     }
     let mut before = BEFORE.lock();
     // Of a closed server nobody would put it back.
-    if shared.queue.is_closed() || IS_SHORT.swap(true, Ordering::Relaxed) {
+    if shared.lanes[DEFAULT_LANE].queue.is_closed() || IS_SHORT.swap(true, Ordering::Relaxed) {
         return;
     }
     let set = || -> PyResult<Option<f64>> {
@@ -69,7 +70,7 @@ pub(crate) fn waited(py: Python<'_>, shared: &Shared) {
     if let Err(error) = result {
         log_error(py, "the switch interval could not be shortened", Some(&error));
     }
-    shared.queue.visit(true);
+    shared.lanes[DEFAULT_LANE].queue.visit(true);
 }
 
 /// Puts the old switch interval back if nobody has waited for a while, or at once with `force`. Attached.
@@ -77,7 +78,7 @@ pub(crate) fn calm_down(py: Python<'_>, shared: &Shared, force: bool) {
     if !force && now_ms().saturating_sub(LAST_WAIT_MS.load(Ordering::Relaxed)) < CALM.as_millis() as u64 {
         return;
     }
-    shared.queue.visit(false);
+    shared.lanes[DEFAULT_LANE].queue.visit(false);
     let mut kept = BEFORE.lock();
     let restore = |before: f64| -> PyResult<()> {
         let sys = py.import("sys")?;

@@ -17,6 +17,7 @@ mod routes;
 mod server;
 mod sockets;
 mod upgrade;
+mod watches;
 mod websocket;
 mod worker;
 

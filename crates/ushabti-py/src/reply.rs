@@ -10,7 +10,6 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
-use ushabti_core::Gone;
 use ushabti_core::reply::{BodyProblem, BodyWriter, Length, Promise, Responder};
 use ushabti_core::request::Request as CoreRequest;
 
@@ -225,10 +224,7 @@ fn stream(
 ) {
     let py = request.py();
     let core = request.get().core();
-    let writer = match py.detach(|| responder.begin(core, promise, head)) {
-        Ok(writer) => writer,
-        Err(Gone) => return,
-    };
+    let Ok(writer) = py.detach(|| responder.begin(core, promise, head)) else { return };
     if promise.is_bodiless() {
         writer.finish();
         return;

@@ -3,22 +3,26 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyLookupError, PyRecursionError, PyUnicodeDecodeError, PyUnicodeError, PyValueError};
+use pyo3::exceptions::{
+    PyLookupError, PyRecursionError, PyTypeError, PyUnicodeDecodeError, PyUnicodeError, PyValueError,
+};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use ushabti_core::listener::Peer;
 use ushabti_core::reply::Responder;
-use ushabti_core::request::Request as CoreRequest;
+use ushabti_core::request::{Request as CoreRequest, Watched};
 use ushabti_core::websocket::{self, Upgraded};
 use ushabti_proto::http1::head::Version;
 use ushabti_proto::uri;
 
 use crate::application::Application;
-use crate::exceptions::{AlreadyResponded, http_error};
+use crate::exceptions::{AlreadyResponded, DeadlineExceeded, Disconnected, http_error};
 use crate::multidict::{MultiDict, latin1};
 use crate::reply::{Prepared, prepare};
 use crate::upgrade::{Subprotocols, upgrade};
@@ -33,6 +37,9 @@ pub struct Request {
     application: Py<Application>,
     /// The right to answer; taken by the first answer. The lock is held for the taking alone.
     responder: Mutex<Option<Responder>>,
+    /// The exchange, where there is one to be watched, and the number under which that is done; 0: it is not.
+    watched: Option<Watched>,
+    watch: AtomicU64,
     /// The WebSocket that it has become, until the handler has returned.
     upgraded: Mutex<Option<Upgraded>>,
     body: PyOnceLock<Py<PyBytes>>,
@@ -52,6 +59,8 @@ impl Request {
         Self {
             core,
             application,
+            watched: responder.as_ref().map(Responder::watched),
+            watch: AtomicU64::new(0),
             responder: Mutex::new(responder),
             upgraded: Mutex::new(None),
             body: PyOnceLock::new(),
@@ -91,6 +100,14 @@ impl Request {
             upgraded.socket().fail();
         }
         upgraded.finish();
+    }
+
+    /// It is answered, or was to be: whether its client leaves concerns nobody any more. Attached.
+    pub(crate) fn end_watch(&self) {
+        let number = self.watch.swap(0, Ordering::Relaxed);
+        if number != 0 {
+            drop(self.application.get().watches.take(number));
+        }
     }
 
     pub(crate) fn take_responder(&self) -> Option<Responder> {
@@ -295,6 +312,66 @@ impl Request {
     #[getter]
     fn disconnected(&self) -> bool {
         self.core.is_disconnected()
+    }
+
+    /// How long the request has waited for a worker, in seconds.
+    #[getter]
+    fn queue_time(&self) -> f64 {
+        self.core.waited().as_secs_f64()
+    }
+
+    /// The moment of `time.monotonic()` at which the client is told 504 unless its answer has begun, or `None`.
+    #[getter]
+    fn deadline(&self, py: Python<'_>) -> PyResult<Option<f64>> {
+        let Some(remaining) = self.core.deadline else { return Ok(None) };
+        let now: f64 = py.import("time")?.call_method0("monotonic")?.extract()?;
+        let passed = Instant::now();
+        let late = passed.saturating_duration_since(remaining).as_secs_f64();
+        Ok(Some(now + remaining.saturating_duration_since(passed).as_secs_f64() - late))
+    }
+
+    /// Seconds until the deadline, 0.0 when it has passed; `None` without one. For the timeouts of what the handler calls.
+    fn remaining(&self) -> Option<f64> {
+        self.core.remaining().map(|left| left.as_secs_f64())
+    }
+
+    /// Returns if there is still somebody to answer. For loops that take long; costs no system call. Any thread.
+    ///
+    /// Raises `Disconnected` if the client has left, and `DeadlineExceeded` if the deadline has passed.
+    fn check(&self) -> PyResult<()> {
+        if self.core.is_disconnected() {
+            return Err(Disconnected::new_err("the client has left"));
+        }
+        if self.core.remaining().is_some_and(|left| left.is_zero()) {
+            return Err(DeadlineExceeded::new_err("the deadline of the request has passed"));
+        }
+        Ok(())
+    }
+
+    /// Has `callback()` called when the client closes its side or is lost before the handler is done; at once, if it has. It
+    /// is called once, by a thread of the server's own, and should be short: cancel a query, set an event. What it raises is
+    /// logged. After the answer nothing is called any more. Any thread.
+    ///
+    /// Raises `TypeError` if it cannot be called.
+    fn on_disconnect(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
+        if !callback.is_callable() {
+            return Err(PyTypeError::new_err(format!("on_disconnect takes a function, not {}", callback.get_type())));
+        }
+        let Some(exchange) = self.watched.filter(|_| !self.is_answered()) else { return Ok(()) };
+        let watches = &self.application.get().watches;
+        let number = match self.watch.load(Ordering::Relaxed) {
+            0 => {
+                let made = watches.number();
+                match self.watch.compare_exchange(0, made, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => made,
+                    Err(others) => others,
+                }
+            }
+            number => number,
+        };
+        watches.add(number, callback.unbind());
+        self.core.watch_client(exchange, number);
+        Ok(())
     }
 
     /// Sends the answer now; the handler may go on working. Any thread.

@@ -1,17 +1,20 @@
 //! The compiled route table, from the plain data of `ushabti.routing`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
+use ushabti_core::admission::DEFAULT_LANE;
 use ushabti_core::routes::{Found, ParamValue, Params, Part, Policy, RouteSpec, RouteTable as CoreTable};
 
 use crate::exceptions::ConfigError;
 
 /// The routes of one application, compiled.
 ///
-/// Takes `(number, methods or None, parts, max_body or None, access_log, is_websocket)` for each route; the parts are those of
-/// `ushabti.patterns`. Raises `ConfigError` for a pattern that cannot be compiled.
+/// Takes `(number, methods or None, parts, policy or None)` for each route; the parts are those of `ushabti.patterns`, the policy is
+/// that of `ushabti.routes`. `lanes` are the names of the server's lanes; those of the routes are not looked at without. Raises
+/// `ConfigError` for a pattern that cannot be compiled, and for a lane that there is not.
 #[pyclass(frozen, module = "ushabti._core")]
 pub struct RouteTable {
     table: Arc<CoreTable>,
@@ -19,7 +22,41 @@ pub struct RouteTable {
     names: Vec<Py<PyString>>,
 }
 
-type Route = (u32, Option<Vec<String>>, Vec<Vec<String>>, Option<u64>, bool, bool);
+type Route = (u32, Option<Vec<String>>, Vec<Vec<String>>, Option<RoutePolicy>);
+
+/// What the core reads of `ushabti.routes.Policy`.
+#[derive(FromPyObject)]
+struct RoutePolicy {
+    max_body: Option<u64>,
+    access_log: bool,
+    is_websocket: bool,
+    lane: String,
+    deadline: Option<f64>,
+    concurrency: Option<usize>,
+    queue: Option<usize>,
+}
+
+impl RoutePolicy {
+    fn into_policy(self, lanes: Option<&[String]>) -> PyResult<Policy> {
+        let lane = match lanes {
+            None => DEFAULT_LANE,
+            Some(lanes) => lanes.iter().position(|name| *name == self.lane).ok_or_else(|| {
+                let known = lanes.join(", ");
+                ConfigError::new_err(format!("there is no lane {:?}: the server has {known}", self.lane))
+            })?,
+        };
+        let deadline = self.deadline.map(Duration::try_from_secs_f64).transpose();
+        Ok(Policy {
+            body_bytes_max: self.max_body,
+            access_log: self.access_log,
+            websocket: self.is_websocket,
+            lane,
+            deadline: deadline.map_err(|problem| ConfigError::new_err(problem.to_string()))?,
+            concurrency: self.concurrency,
+            queue: self.queue,
+        })
+    }
+}
 
 impl RouteTable {
     pub(crate) fn table(&self) -> Arc<CoreTable> {
@@ -49,13 +86,19 @@ impl RouteTable {
 #[pymethods]
 impl RouteTable {
     #[new]
-    fn new(py: Python<'_>, routes: Vec<Route>) -> PyResult<Self> {
+    #[pyo3(signature = (routes, lanes=None))]
+    #[expect(clippy::needless_pass_by_value, reason = "the signature is given")]
+    fn new(py: Python<'_>, routes: Vec<Route>, lanes: Option<Vec<String>>) -> PyResult<Self> {
         let specs = routes
             .into_iter()
-            .map(|(id, methods, parts, body_bytes_max, access_log, websocket)| {
+            .map(|(id, methods, parts, policy)| {
                 let parts = parts.iter().map(|texts| Part::from_texts(texts)).collect::<Result<_, _>>();
                 let parts = parts.map_err(|problem| ConfigError::new_err(problem.to_string()))?;
-                Ok(RouteSpec { id, methods, parts, policy: Policy { body_bytes_max, access_log, websocket } })
+                let policy = match policy {
+                    Some(policy) => policy.into_policy(lanes.as_deref())?,
+                    None => Policy { access_log: true, ..Policy::default() },
+                };
+                Ok(RouteSpec { id, methods, parts, policy })
             })
             .collect::<PyResult<Vec<_>>>()?;
         let table = CoreTable::build(specs).map_err(|problem| ConfigError::new_err(problem.to_string()))?;

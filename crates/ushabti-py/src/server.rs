@@ -5,7 +5,9 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use ushabti_core::access_log::AccessLog;
-use ushabti_core::config::Config;
+use ushabti_core::alerts::Alert;
+use ushabti_core::config::{Config, LaneConfig};
+use ushabti_core::stats::Reason;
 use ushabti_core::websocket::{self, Origins, Overflow};
 use ushabti_core::{Routing, Server as CoreServer};
 use ushabti_proto::http1::connection::Limits;
@@ -27,11 +29,14 @@ struct Settings {
     body_timeout: f64,
     keep_alive: f64,
     write_timeout: f64,
+    min_rate: u64,
     max_queue: usize,
+    queue_timeout: Option<f64>,
+    deadline: Option<f64>,
     connections_max: usize,
+    max_per_client: Option<usize>,
     backlog: i32,
-    workers_min: usize,
-    workers_max: usize,
+    lanes: Vec<(String, usize, usize)>,
     thread_idle: f64,
     server_header: Option<String>,
     access_log: String,
@@ -61,11 +66,18 @@ impl Settings {
             body_timeout: seconds(self.body_timeout)?,
             keep_alive: seconds(self.keep_alive)?,
             write_timeout: seconds(self.write_timeout)?,
+            rate_min: self.min_rate,
             queue_max: self.max_queue,
+            queue_timeout: self.queue_timeout.map(seconds).transpose()?,
+            deadline: self.deadline.map(seconds).transpose()?,
             connections_max: self.connections_max,
+            client_connections_max: self.max_per_client,
             backlog: self.backlog,
-            workers_min: self.workers_min,
-            workers_max: self.workers_max,
+            lanes: self
+                .lanes
+                .into_iter()
+                .map(|(name, workers_min, workers_max)| LaneConfig { name, workers_min, workers_max })
+                .collect(),
             workers_are_parallel,
             worker_idle: seconds(self.thread_idle)?,
             server_field: self.server_header.filter(|name| !name.is_empty()).map(String::into_bytes),
@@ -139,21 +151,41 @@ impl Server {
         py.detach(|| self.core.start()).map_err(PyErr::from)
     }
 
-    /// Makes the calling thread a worker, until the server stops or needs it no more.
-    fn run_worker(&self, py: Python<'_>, application: &Bound<'_, Application>) -> PyResult<()> {
+    /// Makes the calling thread a worker of a lane, until the server stops or needs it no more.
+    fn run_worker(&self, py: Python<'_>, application: &Bound<'_, Application>, lane: usize) -> PyResult<()> {
         self.refuse_in_child()?;
-        worker::run(py, self.core.shared(), &application.clone().unbind());
+        worker::run(py, self.core.shared(), lane, &application.clone().unbind());
         Ok(())
     }
 
     /// Says that so many of the workers that were asked for could not be started.
-    fn workers_not_started(&self, count: usize) {
-        self.core.shared().queue.not_starting(count);
+    fn workers_not_started(&self, lane: usize, count: usize) {
+        self.core.shared().lanes[lane].queue.not_starting(count);
     }
 
-    /// Waits until more workers are needed; returns how many, or `None` when the server stops.
-    fn wait_to_grow(&self, py: Python<'_>) -> Option<usize> {
-        worker::wait_to_grow(py, self.core.shared())
+    /// Waits until a lane needs more workers; returns how many, or `None` when the server stops.
+    fn wait_to_grow(&self, py: Python<'_>, lane: usize) -> Option<usize> {
+        worker::wait_to_grow(py, self.core.shared(), lane)
+    }
+
+    /// Waits for something that Python is to be told: a list of what is to be called because a client has left, or
+    /// `(method, target, handler, seconds)` of a request that was not answered before its deadline; `None` when the server has
+    /// stopped.
+    fn take_alert<'py>(
+        &self,
+        py: Python<'py>,
+        application: &Bound<'py, Application>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(alert) = py.detach(|| self.core.shared().alerts.take()) else { return Ok(None) };
+        let application = application.get();
+        Ok(Some(match alert {
+            Alert::Left(number) => application.watches.take(number).into_pyobject(py)?.into_any(),
+            Alert::Late(request) => {
+                let (head, handler) = (&request.head, application.endpoint(py, request.route));
+                let passed = request.ready.elapsed().as_secs_f64();
+                (head.method(), head.target(), handler, passed).into_pyobject(py)?.into_any()
+            }
+        }))
     }
 
     /// Waits for what the core has to log: `(lines, lost, notices)`, or `None` when it has stopped.
@@ -193,13 +225,19 @@ impl Server {
     /// The counters of this moment, by name.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let shared = self.core.shared();
-        let (counts, queue) = (shared.counters.read(), shared.queue.stats());
+        let counts = shared.counters.read();
         let stats = PyDict::new(py);
         stats.set_item("connections_open", counts.connections_open)?;
         stats.set_item("connections_accepted", counts.connections_accepted)?;
         stats.set_item("accept_pauses", counts.accept_pauses)?;
         stats.set_item("requests_dispatched", counts.dispatched)?;
+        stats.set_item("requests_abandoned", counts.abandoned)?;
         stats.set_item("answers_without_worker", counts.refused)?;
+        let refusals = PyDict::new(py);
+        for (reason, count) in Reason::ALL.iter().zip(counts.refusals) {
+            refusals.set_item(reason.name(), count)?;
+        }
+        stats.set_item("refusals", refusals)?;
         stats.set_item("websockets_open", counts.websockets_open)?;
         stats.set_item("websocket_messages", counts.websocket_messages)?;
         let by_class = PyDict::new(py);
@@ -208,9 +246,21 @@ impl Server {
         }
         by_class.set_item("discarded", counts.answers[0])?;
         stats.set_item("answers", by_class)?;
-        stats.set_item("queue_waiting", queue.waiting)?;
-        stats.set_item("workers", queue.workers)?;
-        stats.set_item("workers_idle", queue.idle)?;
+        let lanes = PyDict::new(py);
+        let (mut waiting, mut workers, mut idle) = (shared.waiting_at_gates(), 0, 0);
+        for lane in &shared.lanes {
+            let queue = lane.queue.stats();
+            (waiting, workers, idle) = (waiting + queue.waiting, workers + queue.workers, idle + queue.idle);
+            let entry = PyDict::new(py);
+            entry.set_item("queue_waiting", queue.waiting)?;
+            entry.set_item("workers", queue.workers)?;
+            entry.set_item("workers_idle", queue.idle)?;
+            lanes.set_item(&lane.name, entry)?;
+        }
+        stats.set_item("queue_waiting", waiting)?;
+        stats.set_item("workers", workers)?;
+        stats.set_item("workers_idle", idle)?;
+        stats.set_item("lanes", lanes)?;
         Ok(stats)
     }
 }

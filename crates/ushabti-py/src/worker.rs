@@ -5,13 +5,11 @@
 //! are ready it stays attached for a turn, and writes short answers so: a write never blocks.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::time::Instant;
 
 use pyo3::prelude::*;
 use ushabti_core::queue::{Growing, Queue, Seat, Taken};
-use ushabti_core::reply::Responder;
-use ushabti_core::request::{Job, Request as CoreRequest};
+use ushabti_core::request::{Job, Ready};
 use ushabti_core::{Shared, fork};
 
 use crate::application::Application;
@@ -42,8 +40,8 @@ pub(crate) fn in_forked_child() {
 }
 
 /// Runs jobs until the server stops or needs this worker no more.
-pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>) {
-    let queue = &shared.queue;
+pub(crate) fn run(py: Python<'_>, shared: &Shared, lane: usize, application: &Py<Application>) {
+    let queue = &shared.lanes[lane].queue;
     let seat = queue.enter();
     let unwinding = Unwinding(queue, &seat);
     let mut buffer = Vec::with_capacity(1024);
@@ -88,8 +86,10 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, application: &Py<Application>
             buffer = Vec::with_capacity(1024);
         }
         match job {
-            Job::Request(request, responder) => {
-                outgoing = run_request(py, shared, application, request, responder, &mut buffer);
+            Job::Request(ready) => {
+                if let Some(ready) = ready.start(turn.now) {
+                    outgoing = run_request(py, shared, application, ready, &mut buffer);
+                }
             }
             Job::Events(socket) => sockets::tell(py, shared, application.get(), socket),
         }
@@ -108,12 +108,17 @@ fn run_request(
     py: Python<'_>,
     shared: &Shared,
     application: &Py<Application>,
-    request: Arc<CoreRequest>,
-    responder: Responder,
+    ready: Ready,
     buffer: &mut Vec<u8>,
 ) -> Option<Outgoing> {
+    // Its place is another's when the handler has returned.
+    let Ready { request, responder, permit: _permit } = ready;
     match Bound::new(py, Request::new(request, responder, application.clone_ref(py))) {
-        Ok(request) => handle(shared, application.get(), &request, buffer),
+        Ok(request) => {
+            let outgoing = handle(shared, application.get(), &request, buffer);
+            request.get().end_watch();
+            outgoing
+        }
         Err(error) => {
             // Out of memory: the request's right to answer was dropped, which has sent a 500.
             log_error(py, "a request could not be given to its handler", Some(&error));
@@ -274,9 +279,10 @@ fn answer(
 /// Starting a thread needs the interpreter. How long that takes to come by tells what the busy workers do: if they
 /// wait for something, it is free at once, and all that are wanted may be started; if they compute, more threads
 /// would only wait beside them, so they are added one at a time.
-pub(crate) fn wait_to_grow(py: Python<'_>, shared: &Shared) -> Option<usize> {
+pub(crate) fn wait_to_grow(py: Python<'_>, shared: &Shared, lane: usize) -> Option<usize> {
+    let queue = &shared.lanes[lane].queue;
     loop {
-        let (growing, since) = py.detach(|| (shared.queue.wait_to_grow(), Instant::now()));
+        let (growing, since) = py.detach(|| (queue.wait_to_grow(), Instant::now()));
         let waited = since.elapsed();
         match growing {
             Growing::More(count) => return Some(if waited < gil::CONTENDED { count } else { 1 }),

@@ -10,7 +10,7 @@ use super::{Connection, Flow, Incoming};
 use crate::access_log::Entry;
 use crate::clock::Deadline;
 use crate::reply::{self, Refusal};
-use crate::stats::Counters;
+use crate::stats::Reason;
 
 /// The largest body that is read only to be thrown away, so that the connection of a refused request can go on.
 const SWALLOW_MAX: u64 = 64 * 1024;
@@ -88,9 +88,9 @@ impl Connection {
             self.timed = false;
             self.io.clock.set(self.place.key, Deadline::WhenQuiet);
         }
-        self.link.begin_exchange(true);
-        let body_bytes = reply::refuse(&self.link, head, keep_alive, status, fields, detail);
-        Counters::add(&server.counters.refused);
+        let exchange = self.link.begin_exchange(true);
+        let body_bytes = reply::refuse(&self.link, exchange, head, keep_alive, status, fields, detail);
+        server.counters.refused(Reason::of_status(status));
         server.counters.answered(status);
         server.log_access(|| Entry { peer: self.link.peer(), head, status, body_bytes, taken: received.elapsed() });
         Flow::Answer

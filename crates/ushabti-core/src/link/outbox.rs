@@ -7,6 +7,8 @@ pub(super) struct Outbox {
     pub(super) written: usize,
     /// How the exchange ends when the outbox is empty; `None` while more may follow.
     pub(super) end: Option<bool>,
+    /// The number of the exchange whose answer has begun last.
+    pub(super) answering: u32,
     /// A Close frame was put in, or is about to be: nothing else may follow it (RFC 6455 section 5.5.1).
     pub(super) is_sealed: bool,
     /// Frames are gathered, and written when this ends: see `Link::hold`.

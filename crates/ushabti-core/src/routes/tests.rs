@@ -14,7 +14,7 @@ fn specs(lines: &[&str]) -> Vec<RouteSpec> {
             id: id as u32,
             methods: (methods != "*").then(|| methods.split(',').map(str::to_owned).collect()),
             parts: pattern[1..].split('/').map(part).collect(),
-            policy: Policy { body_bytes_max: None, access_log: true, websocket: false },
+            policy: Policy { access_log: true, ..Policy::default() },
         }
     };
     lines.iter().enumerate().map(spec).collect()
@@ -409,7 +409,7 @@ fn a_bad_expression_names_route_and_parameter() {
 #[test]
 fn ids_are_checked_and_policies_found_by_them() {
     let mut lines = specs(&["GET /{x}", "GET /a"]);
-    lines[1].policy = Policy { body_bytes_max: Some(5), access_log: false, websocket: false };
+    lines[1].policy = Policy { body_bytes_max: Some(5), ..Policy::default() };
     let table = RouteTable::build(lines.clone()).expect("two routes");
     assert_eq!(table.policy(1).body_bytes_max, Some(5));
     assert!(table.policy(0).access_log);

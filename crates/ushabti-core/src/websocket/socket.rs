@@ -52,6 +52,8 @@ pub struct Socket {
     id: u64,
     /// The number by which the workers know the handler.
     token: AtomicU32,
+    /// The lane whose workers tell its events.
+    lane: u16,
     /// Held by the IO task, so that the descriptor is closed with the connection whoever still knows the socket.
     link: Weak<Link>,
     deflate: Option<DeflateAgreement>,
@@ -69,11 +71,18 @@ struct End {
 }
 
 impl Socket {
-    pub(super) fn new(link: &Arc<Link>, style: Style, deflate: Option<DeflateAgreement>, counted: Counted) -> Self {
+    pub(super) fn new(
+        link: &Arc<Link>,
+        lane: usize,
+        style: Style,
+        deflate: Option<DeflateAgreement>,
+        counted: Counted,
+    ) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
         Self {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             token: AtomicU32::new(0),
+            lane: lane as u16,
             link: Arc::downgrade(link),
             deflate,
             inbox: Inbox::new(style),
@@ -85,6 +94,11 @@ impl Socket {
     /// A number that no other socket of this process has had.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The number of the lane whose workers tell its events.
+    pub fn lane(&self) -> usize {
+        usize::from(self.lane)
     }
 
     /// The number that [`Socket::set_token`] has set.

@@ -20,7 +20,7 @@ use ushabti_proto::websocket::connection::{Close, Connection as Protocol, Event,
 use ushabti_proto::websocket::frame::{Opcode, encode_frame};
 
 use super::{Fault, Socket};
-use crate::clock::{Deadline, Tick, ticks};
+use crate::clock::{Deadline, Tick, coarse, ticks};
 use crate::connection::{LINGER, Place};
 use crate::io_thread::FrameTools;
 use crate::link::{Bound, Interest, Wake};
@@ -165,7 +165,7 @@ impl Task {
             let is_choked = self.is_choked();
             let interest = Interest { read: !self.is_paused && !is_choked, finish: false, signal: true };
             let Place { io, link, .. } = &self.place;
-            let wake = link.poll_wait(cx, interest, &mut io.buffer.lock(), || moved = true);
+            let wake = link.poll_wait(cx, interest, &mut io.buffer.lock(), |_| moved = true);
             // What was flushed just now may have made room; nobody else would say so.
             if wake.is_ready() || !is_choked || self.is_choked() {
                 break wake;
@@ -412,7 +412,7 @@ impl Task {
             due = due.min(stalled + ticks(config.write_timeout));
         }
         // One tick more, or it would come up to a tick early.
-        self.place.io.clock.set(self.place.key, Deadline::At(due + 1));
+        self.place.io.clock.set(self.place.key, Deadline::At(coarse(due + 1)));
     }
 
     // ---- the end
@@ -448,7 +448,7 @@ impl Task {
         let Place { io, link, .. } = &self.place;
         let was_queued = link.is_queued();
         let interest = Interest { read: true, finish: false, signal: true };
-        let wake = link.poll_wait(cx, interest, &mut io.buffer.lock(), || {});
+        let wake = link.poll_wait(cx, interest, &mut io.buffer.lock(), |_| {});
         if wake.is_pending() && was_queued && !link.is_queued() { Poll::Ready(Wake::Signal) } else { wake }
     }
 }

@@ -130,7 +130,7 @@ pub(crate) fn discard(socket: Arc<Socket>, server: &Shared) {
     }
 }
 
-/// Makes the socket of a connection whose 101 has been sent.
-pub(crate) fn socket(link: &Arc<Link>, style: Style, agreed: Option<DeflateAgreement>) -> Arc<Socket> {
-    Arc::new(Socket::new(link, style, agreed, Counted::new(link.shared())))
+/// Makes the socket of a connection whose 101 is about to be sent.
+pub(crate) fn socket(link: &Arc<Link>, lane: usize, style: Style, agreed: Option<DeflateAgreement>) -> Arc<Socket> {
+    Arc::new(Socket::new(link, lane, style, agreed, Counted::new(link.shared())))
 }

@@ -1,5 +1,6 @@
 //! The core over real sockets, with plain Rust threads as its workers.
 
+mod admission;
 mod churn;
 mod client;
 mod exchange;

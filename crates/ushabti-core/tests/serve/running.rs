@@ -6,10 +6,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ushabti_core::access_log::AccessLog;
-use ushabti_core::config::Config;
+use ushabti_core::admission::DEFAULT_LANE;
+use ushabti_core::config::{Config, LaneConfig};
 use ushabti_core::queue::Taken;
 use ushabti_core::reply::{Length, Responder};
-use ushabti_core::request::{Job, Request};
+use ushabti_core::request::{Job, Ready, Request};
 use ushabti_core::routes::{Part, Policy, RouteSpec, RouteTable};
 use ushabti_core::stats::Stats;
 use ushabti_core::websocket::{self, Origins, Overflow};
@@ -31,11 +32,14 @@ pub(crate) fn config() -> Config {
         body_timeout: Duration::from_secs(60),
         keep_alive: Duration::from_secs(60),
         write_timeout: Duration::from_secs(60),
+        rate_min: 0,
         queue_max: 1024,
+        queue_timeout: None,
+        deadline: None,
+        client_connections_max: None,
         connections_max: 10_000,
         backlog: 1024,
-        workers_min: 1,
-        workers_max: 64,
+        lanes: vec![LaneConfig { name: "default".to_owned(), workers_min: 1, workers_max: 64 }],
         workers_are_parallel: false,
         worker_idle: Duration::from_secs(60),
         server_field: None,
@@ -94,7 +98,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(config: Config, workers: usize) -> Self {
-        let mut running = Self::bind(config);
+        Self::start_with(config, &Policy::default(), workers)
+    }
+
+    pub(crate) fn start_with(config: Config, policy: &Policy, workers: usize) -> Self {
+        let mut running = Self::bind_with(config, policy);
         running.server.start().expect("the IO thread starts");
         running.add_workers(workers);
         running
@@ -102,11 +110,15 @@ impl Running {
 
     /// Clients can connect, but nobody serves them yet.
     pub(crate) fn bind(config: Config) -> Self {
+        Self::bind_with(config, &Policy::default())
+    }
+
+    fn bind_with(config: Config, policy: &Policy) -> Self {
         let every_path = RouteSpec {
             id: 0,
             methods: None,
             parts: vec![Part::Rest { name: None }],
-            policy: Policy { body_bytes_max: None, access_log: true, websocket: false },
+            policy: Policy { access_log: true, ..policy.clone() },
         };
         let table = Arc::new(RouteTable::build(vec![every_path]).expect("one route conflicts with none"));
         let routing = Routing { table, not_found: None, method_not_allowed: None };
@@ -151,7 +163,7 @@ impl Running {
         }
         let stats = self.server.shared().counters.read();
         assert_eq!(stats.connections_open, 0, "{stats:?}");
-        assert_eq!(self.server.shared().queue.stats().workers, 0);
+        assert_eq!(self.server.shared().lanes[DEFAULT_LANE].queue.stats().workers, 0);
         let answers: u64 = stats.answers.iter().sum();
         assert_eq!(answers, stats.dispatched + stats.refused, "each request has one answer: {stats:?}");
         stats
@@ -159,11 +171,17 @@ impl Running {
 }
 
 fn work(shared: &Shared, gate: &Gate, ledger: &Ledger) {
-    let seat = shared.queue.enter();
-    while let Taken::Job(job) = shared.queue.take(&seat) {
-        shared.queue.running(&seat, Instant::now());
+    let queue = &shared.lanes[DEFAULT_LANE].queue;
+    let seat = queue.enter();
+    while let Taken::Job(job) = queue.take(&seat) {
+        let now = Instant::now();
+        queue.running(&seat, now);
         match job {
-            Job::Request(request, responder) => handle(&request, responder, gate),
+            Job::Request(ready) => {
+                if let Some(Ready { request, responder, permit: _permit }) = ready.start(now) {
+                    handle(&request, responder, gate);
+                }
+            }
             Job::Events(socket) => ledger.tell(shared, &socket),
         }
     }

@@ -1,0 +1,165 @@
+//! Which requests go to the workers now, which wait, and which are refused.
+//!
+//! A *lane* is a queue with workers of its own: what fills or blocks one does not touch the others. A *gate* stands before
+//! the lane of a route that may run a few times at once: beyond that its requests wait at the gate, where they hold up
+//! nobody and hold no thread.
+//!
+//! # Why a gate lets everybody through
+//!
+//! All of it happens under the gate's lock. A request that finds a free place takes it along as a [`Permit`], else it
+//! waits. A permit that is dropped, by whatever end its request comes to, hands its place to the first that waits, or
+//! frees it if there is none. So requests wait only while every place is held by a permit, and each permit ends.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::config::{Config, LaneConfig};
+use crate::queue::{Pushed, Queue};
+use crate::request::{Job, Ready};
+use crate::routes::{Policy, RouteTable};
+use crate::server::Shared;
+
+/// The number of the lane of requests whose route names none.
+pub const DEFAULT_LANE: usize = 0;
+
+/// Requests of some routes, and the workers that run them.
+pub struct Lane {
+    /// What the operator calls it.
+    pub name: String,
+    /// Its ready requests.
+    pub queue: Queue<Job>,
+}
+
+impl Lane {
+    fn new(config: &LaneConfig, server: &Config) -> Self {
+        let queue = Queue::new(
+            server.queue_max,
+            config.workers_min,
+            config.workers_max,
+            server.worker_idle,
+            server.workers_are_parallel,
+        );
+        Self { name: config.name.clone(), queue }
+    }
+}
+
+pub(crate) fn lanes(config: &Config) -> Box<[Lane]> {
+    config.lanes.iter().map(|lane| Lane::new(lane, config)).collect()
+}
+
+/// What stands before a lane for the requests of one route.
+pub(crate) struct Gate {
+    places: usize,
+    waiting_max: usize,
+    lane: usize,
+    inner: Mutex<AtGate>,
+}
+
+#[derive(Default)]
+struct AtGate {
+    taken: usize,
+    waiting: VecDeque<Ready>,
+    closed: bool,
+}
+
+/// One gate for each route, or none.
+pub(crate) fn gates(table: &RouteTable, config: &Config) -> Box<[Option<Gate>]> {
+    let gate = |policy: &Policy| {
+        policy.concurrency.map(|places| Gate {
+            places,
+            waiting_max: policy.queue.unwrap_or(config.queue_max),
+            lane: policy.lane,
+            inner: Mutex::default(),
+        })
+    };
+    (0..table.len()).map(|route| gate(table.policy(route as u32))).collect()
+}
+
+/// A place behind the gate of a route, for as long as the handler of one request runs.
+pub struct Permit {
+    server: Arc<Shared>,
+    route: u32,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Some(gate) = self.server.gates.get(self.route as usize).and_then(Option::as_ref) else { return };
+        let mut inner = gate.inner.lock();
+        let next = if inner.closed { None } else { inner.waiting.pop_front() };
+        let Some(mut next) = next else {
+            inner.taken -= 1;
+            return;
+        };
+        drop(inner);
+        next.permit = Some(Permit { server: Arc::clone(&self.server), route: self.route });
+        let pushed = self.server.lanes[gate.lane].queue.push_admitted(Job::Request(next), Instant::now());
+        if pushed == Pushed::Deferred {
+            self.server.keep_watch();
+        }
+    }
+}
+
+/// What became of a request that came to be admitted.
+pub(crate) enum Admission {
+    /// It is with the workers, or waits at its gate.
+    Admitted,
+    /// There are too many already.
+    Full(Ready),
+}
+
+impl Shared {
+    /// Gives a complete request to the workers of its lane. IO thread; `now` may be some microseconds old.
+    pub(crate) fn admit(self: &Arc<Self>, mut ready: Ready, now: Instant) -> Admission {
+        let route = ready.request.route;
+        let lane = if let Some(gate) = self.gates.get(route as usize).and_then(Option::as_ref) {
+            let mut inner = gate.inner.lock();
+            if inner.taken >= gate.places {
+                if inner.waiting.len() >= gate.waiting_max || inner.closed {
+                    return Admission::Full(ready);
+                }
+                inner.waiting.push_back(ready);
+                return Admission::Admitted;
+            }
+            inner.taken += 1;
+            ready.permit = Some(Permit { server: Arc::clone(self), route });
+            gate.lane
+        } else {
+            self.routing.policy(route).map_or(DEFAULT_LANE, |policy| policy.lane)
+        };
+        match self.lanes[lane].queue.push(Job::Request(ready), now) {
+            Ok(Pushed::Deferred) => self.keep_watch(),
+            Ok(Pushed::Awaited) => {}
+            Err(Job::Request(ready)) => return Admission::Full(ready),
+            Err(_) => unreachable!("a request was pushed"),
+        }
+        Admission::Admitted
+    }
+
+    /// How many requests wait at the gates of routes.
+    pub fn waiting_at_gates(&self) -> usize {
+        self.gates.iter().flatten().map(|gate| gate.inner.lock().waiting.len()).sum()
+    }
+
+    /// Takes out every request that no worker has taken, and lets the workers go when they are through with the rest: the ends
+    /// of WebSockets. After the IO thread has ended.
+    pub(crate) fn close_lanes(&self) -> usize {
+        let mut left = Vec::new();
+        for gate in self.gates.iter().flatten() {
+            let mut inner = gate.inner.lock();
+            inner.closed = true;
+            left.extend(inner.waiting.drain(..).map(Job::Request));
+        }
+        for lane in &self.lanes {
+            left.extend(lane.queue.clear());
+        }
+        let count = left.len();
+        drop(left);
+        for lane in &self.lanes {
+            lane.queue.close();
+        }
+        count
+    }
+}

@@ -44,7 +44,10 @@ browser: setup  ## Installs Chromium and its driver, for the tests in a real bro
 stress: build  ## Runs the stress tests at full size.
 	@$(IN_VENV) pytest -q -m stress --effort 20 $(ARGS)
 
+attack: build  ## Runs the attack tests at full size: hostile clients by the thousand, over loopback.
+	@$(IN_VENV) pytest -q -m attack --effort 20 $(ARGS)
+
 free-threaded: setup  ## Builds a CPython without the GIL and runs the Python tests on it.
 	@$(IN_VENV) tools.free_threaded $(ARGS)
 
-.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress free-threaded
+.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress attack free-threaded

@@ -18,9 +18,11 @@ PATIENCE_S = 20.0
 class Process:
     """A server in a process of its own; killed at the end of the block if it has not ended."""
 
+    MODULE = "tests.server.program"
+
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.server.program", *arguments],
+            [sys.executable, "-m", self.MODULE, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -71,8 +73,12 @@ class Process:
 
     def let_go(self) -> None:
         """Lets go what is held."""
+        self.tell("go")
+
+    def tell(self, order: str) -> None:
+        """Sends a line to its standard input."""
         assert self.process.stdin
-        self.process.stdin.write(b"go\n")
+        self.process.stdin.write(f"{order}\n".encode())
         self.process.stdin.flush()
 
     def signal(self, number: int) -> None:

@@ -47,10 +47,13 @@ stress: build  ## Runs the stress tests at full size.
 attack: build  ## Runs the attack tests at full size: hostile clients by the thousand, over loopback.
 	@$(IN_VENV) pytest -q -m attack --effort 20 $(ARGS)
 
+soak: build  ## Half an hour of mixed load, after which nothing may have grown. ARGS="--minutes 5 --out docs"
+	@$(IN_VENV) tools.soak $(ARGS)
+
 stop-load: build  ## Stops a server under 100,000 requests, ten times: not one may be lost. ARGS="--times 3"
 	@$(IN_VENV) tools.stop_load $(ARGS)
 
 free-threaded: setup  ## Builds a CPython without the GIL and runs the Python tests on it.
 	@$(IN_VENV) tools.free_threaded $(ARGS)
 
-.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress attack stop-load free-threaded
+.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress attack soak stop-load free-threaded

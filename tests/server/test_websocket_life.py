@@ -16,6 +16,7 @@ from tests.server.websocketing import (
     PING,
     PONG,
     TEXT,
+    Dialled,
     Told,
     close_frame,
     dial,
@@ -178,6 +179,31 @@ def test_connection_counts_against_the_limit_of_connections(serve, told: Told):
     second.raw.close()
     eventually(lambda: running.server.stats()["connections_open"] == 0)
     assert dial(running).close() == (1000, "")
+
+
+def test_clients_that_flood_instead_of_answering_a_close_are_cut_all_the_same(serve, told: Told):
+    """To read the smallest frames takes longer than to send them, so that there is always something to read."""
+    running = serve(told.router(on_open=lambda ws: ws.close(1000)))
+    data = frame(TEXT, mask=bytes(4)) * 100_000
+    # Five for the client's Close frame, two in which bytes are dropped behind ours, and what a loaded machine adds.
+    seconds, cut = 40, threading.Semaphore(0)
+
+    def flood(ws: Dialled) -> None:
+        until = time.monotonic() + seconds
+        try:
+            while time.monotonic() < until:
+                ws.raw.send(data)
+        except OSError:
+            cut.release()
+
+    threads = [threading.Thread(target=flood, args=(dial(running, timeout=seconds),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [cut.acquire(blocking=False) for _ in threads] == [True] * 4
+    told.wait("close", 4)
+    eventually(lambda: running.server.stats()["connections_open"] == 0)
 
 
 # ---- stopping

@@ -47,6 +47,7 @@ pub(crate) fn spawn(place: Place, socket: Arc<Socket>, pending: Vec<u8>) {
         phase: Phase::Open,
         seen: now,
         pinged: now,
+        due: Tick::MAX,
         stalled: None,
         unsent: 0,
         is_told: false,
@@ -67,6 +68,7 @@ enum Phase {
     /// Close frame before the client reads it.
     Departing {
         is_shut: bool,
+        until: Tick,
     },
     /// The connection is lost.
     Lost,
@@ -85,6 +87,8 @@ struct Task {
     seen: Tick,
     /// When the last ping was sent.
     pinged: Tick,
+    /// When the clocks are to be looked at. The clock's own word comes after all bytes, of which there may be no end.
+    due: Tick,
     /// Since when the client has taken nothing of what waits for it.
     stalled: Option<Tick>,
     /// Bytes that the system had not got rid of then.
@@ -104,12 +108,13 @@ impl Future for Task {
                     self.go_on(wake);
                 }
                 Phase::Over => self.depart(),
-                Phase::Departing { is_shut } => {
+                Phase::Departing { is_shut, until } => {
                     if !is_shut && !self.place.link.is_queued() {
                         self.place.link.shutdown_write();
-                        self.phase = Phase::Departing { is_shut: true };
+                        self.phase = Phase::Departing { is_shut: true, until };
                     }
                     match ready!(self.poll_input(cx)) {
+                        Wake::Bytes(_) if self.place.io.clock.now() >= until => return Poll::Ready(()),
                         Wake::Bytes(_) | Wake::Drain | Wake::Signal | Wake::Finished { .. } => {}
                         // It may be the word of a deadline from before.
                         Wake::Expired if !self.place.io.clock.is_due(self.place.key) => {}
@@ -145,6 +150,9 @@ impl Task {
                 let now = Instant::now();
                 self.seen = io.clock.tick_at(now);
                 self.receive(&mut io.buffer.lock()[..count], now);
+                if self.seen >= self.due && matches!(self.phase, Phase::Open | Phase::Closing(_)) {
+                    self.look_at_clocks();
+                }
             }
             Wake::Signal => self.answer_signal(),
             Wake::Expired => self.look_at_clocks(),
@@ -399,7 +407,7 @@ impl Task {
     }
 
     /// Sets the clock to what is due first.
-    fn arm(&self) {
+    fn arm(&mut self) {
         let config = &self.place.io.server.config;
         let mut due = match self.phase {
             Phase::Closing(until) => until,
@@ -412,7 +420,8 @@ impl Task {
             due = due.min(stalled + ticks(config.write_timeout));
         }
         // One tick more, or it would come up to a tick early.
-        self.place.io.clock.set(self.place.key, Deadline::At(coarse(due + 1)));
+        self.due = coarse(due + 1);
+        self.place.io.clock.set(self.place.key, Deadline::At(self.due));
     }
 
     // ---- the end
@@ -440,7 +449,7 @@ impl Task {
         self.end(None);
         let clock = &self.place.io.clock;
         clock.set(self.place.key, clock.after(LINGER));
-        self.phase = Phase::Departing { is_shut: false };
+        self.phase = Phase::Departing { is_shut: false, until: clock.now() + ticks(LINGER) + 1 };
     }
 
     /// Reads and throws away; comes back when the outbox is empty as well.

@@ -131,6 +131,15 @@ class Siege:
         """Opens a connection; the caller closes it."""
         return Raw(("127.0.0.1", self.port), timeout)
 
+    def held_by_system(self) -> int:
+        """Bytes that the system still holds for clients of the server, also for connections that it has closed."""
+        held = 0
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, _, _, queues, *_ = line.split()
+            if int(local.partition(":")[2], 16) == self.port:
+                held += int(queues.partition(":")[0], 16)
+        return held
+
     def _warm_up(self) -> None:
         """What is made at first use is no growth: every worker, a page of each buffer, the modules that come late."""
         for _ in range(3):

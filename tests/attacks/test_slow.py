@@ -108,6 +108,8 @@ def test_readers_that_take_nothing_are_cut_in_time(effort: int, target: str, eac
         ):
             eventually(lambda: siege.target.log.count("took no byte of its answer") == count, LIMIT_S + SLACK_S)
             eventually(lambda: siege.target.stats()["connections_open"] <= 1)
+            # Nor does the system keep what nobody takes, which is more than the server's own memory.
+            eventually(lambda: siege.held_by_system() < MIB)
 
 
 @needs_min_rate

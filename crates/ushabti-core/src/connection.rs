@@ -95,7 +95,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.io.clock.remove(self.key);
-        if self.link.is_busy() || self.link.is_upgraded() {
+        if self.link.is_busy() || self.link.is_upgraded() || self.link.is_queued() {
             // A worker still has the request: its answer will be discarded, and it may ask whether the client is there.
             // So will be what is still sent to a WebSocket.
             self.link.abandon();

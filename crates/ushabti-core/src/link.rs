@@ -25,6 +25,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use parking_lot::{Condvar, Mutex};
@@ -212,8 +213,13 @@ impl Link {
 
     /// Gives the connection up: what is still written to it is discarded, a worker that waits for room is let go.
     pub(crate) fn abandon(&self) {
-        self.state.fetch_or(GONE, Ordering::AcqRel);
+        let before = self.state.fetch_or(GONE, Ordering::AcqRel);
         self.tell_watcher();
+        if before & QUEUED != 0 {
+            // The close is to be a reset: with good manners the system would hold what the client has not taken, up to
+            // 4 MiB of it, for as long as the client says that it is there.
+            let _ = self.socket.get_ref().set_linger(Some(Duration::ZERO));
+        }
         self.outbox.lock().empty();
         self.room.notify_all();
         // The descriptor lives until the worker lets go of the exchange; the peer should not have to wait for that.

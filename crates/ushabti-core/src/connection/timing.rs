@@ -125,6 +125,8 @@ impl Connection {
         self.io.clock.set(self.place.key, self.io.clock.after(LINGER));
         loop {
             match self.wait(Interest { read: true, ..Interest::default() }).await {
+                // Its word comes after all bytes.
+                Wake::Bytes(_) if self.io.clock.is_due(self.place.key) => return,
                 Wake::Bytes(_) | Wake::Drain | Wake::Finished { .. } | Wake::Signal => {}
                 Wake::EndOfInput | Wake::Lost | Wake::Expired => return,
             }

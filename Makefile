@@ -53,7 +53,10 @@ soak: build  ## Half an hour of mixed load, after which nothing may have grown. 
 stop-load: build  ## Stops a server under 100,000 requests, ten times: not one may be lost. ARGS="--times 3"
 	@$(IN_VENV) tools.stop_load $(ARGS)
 
+audit: setup  ## Licences and sources of what is built on, and known vulnerabilities where the data can be had.
+	@$(IN_VENV) tools.audit $(ARGS)
+
 free-threaded: setup  ## Builds a CPython without the GIL and runs the Python tests on it.
 	@$(IN_VENV) tools.free_threaded $(ARGS)
 
-.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress attack soak stop-load free-threaded
+.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress attack soak stop-load audit free-threaded

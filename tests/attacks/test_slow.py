@@ -5,7 +5,7 @@ import pytest
 from tests.attacks.crowd import assault, crowd
 from tests.attacks.siege import MIB, Siege, needs_linux
 from tests.server.waiting import eventually
-from ushabti.config import OPTIONS
+from ushabti.config import Settings
 
 pytestmark = [pytest.mark.attack, pytest.mark.time_limit(240), needs_linux]
 
@@ -15,7 +15,7 @@ SLACK_S = 15.0
 # The clock counts whole tenths.
 EARLY_S = 0.2
 
-needs_min_rate = pytest.mark.skipif("min_rate" not in OPTIONS, reason="there is no option min_rate")
+needs_min_rate = pytest.mark.skipif(not hasattr(Settings, "min_rate"), reason="there is no option min_rate")
 
 
 def check_ends(hostiles, status: int) -> None:
@@ -106,8 +106,10 @@ def test_readers_that_take_nothing_are_cut_in_time(effort: int, target: str, eac
             Siege(memory=count * each + 24 * MIB, write_timeout=LIMIT_S) as siege,
             crowd(siege.port, count, opening, room=4096),
         ):
-            eventually(lambda: siege.target.log.count("took no byte of its answer") == count, LIMIT_S + SLACK_S)
-            eventually(lambda: siege.target.stats()["connections_open"] <= 1)
+            eventually(lambda: siege.target.stats()["connections_accepted"] > count)
+            eventually(lambda: siege.target.stats()["connections_open"] <= 1, LIMIT_S + SLACK_S)
+            # Not one line for each: of many in a second, the log tells some and the number of the others.
+            assert "took no byte of its answer" in siege.target.log
             # Nor does the system keep what nobody takes, which is more than the server's own memory.
             eventually(lambda: siege.held_by_system() < MIB)
 
@@ -131,4 +133,4 @@ def test_readers_that_take_a_little_at_a_time_are_cut_in_time(effort: int, targe
                 until=lambda: siege.target.stats()["connections_open"] <= 1,
             )
             assert siege.target.stats()["connections_open"] <= 1
-            assert siege.target.log.count("of its answer") == count
+            assert "of its answer" in siege.target.log

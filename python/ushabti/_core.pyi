@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, final, overload
 
+from ushabti.gathering import Gather
+
 __all__ = [
     "Application",
     "Hub",
@@ -11,9 +13,11 @@ __all__ = [
     "Request",
     "RouteTable",
     "Server",
+    "Tickets",
     "WebSocket",
     "current",
     "in_forked_child",
+    "work_for",
 ]
 
 _T = TypeVar("_T")
@@ -104,6 +108,7 @@ class Application:
         nothing: Callable[[Callable[..., object]], BaseException],
         surplus: Callable[[Request, object], object],
         cut: Callable[[Request, BaseException], object],
+        gather: Callable[[Request, int | None, Tickets], object],
         response: type[Any],
         loads: Callable[[bytes], Any],
         dumps: Callable[[Any], str | bytes],
@@ -196,12 +201,13 @@ class Request:
     def responded(self) -> bool: ...
     @property
     def disconnected(self) -> bool: ...
+    def check(self) -> None: ...
+    def gather(self, limit: int | None = None) -> Gather: ...
     @property
     def queue_time(self) -> float: ...
     @property
     def deadline(self) -> float | None: ...
     def remaining(self) -> float | None: ...
-    def check(self) -> None: ...
     def on_disconnect(self, callback: Callable[[], object]) -> None: ...
     @property
     def subprotocols(self) -> list[str]: ...
@@ -250,6 +256,14 @@ class Server:
     def stats(self) -> dict[str, Any]: ...
 
 @final
+class Tickets:
+    @property
+    def workers(self) -> int: ...
+    def open(self, help: Callable[[], bool]) -> None: ...
+    def send(self) -> bool: ...
+    def close(self) -> None: ...
+
+@final
 class WebSocket:
     @property
     def id(self) -> int: ...
@@ -286,3 +300,4 @@ class WebSocket:
 
 def current() -> Request | None: ...
 def in_forked_child() -> None: ...
+def work_for(request: Request | None, /) -> Request | None: ...

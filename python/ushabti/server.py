@@ -21,6 +21,7 @@ from ushabti.alerts import AlertThread
 from ushabti.config import Settings
 from ushabti.errors import ServerStateError
 from ushabti.faults import Faults, cut, surplus
+from ushabti.gathering import Gather
 from ushabti.handlers import returned_nothing
 from ushabti.logs import AccessWriter, LogThread, set_up
 from ushabti.options import Options
@@ -125,6 +126,7 @@ class Server:
             nothing=returned_nothing,
             surplus=surplus,
             cut=cut,
+            gather=Gather,
             response=Response,
             loads=self._frozen.loads,
             dumps=self._frozen.dumps,

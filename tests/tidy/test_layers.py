@@ -19,7 +19,7 @@ LAYERS = (
     {"_core", "address", "handlers", "patterns", "values"},
     {"alerts", "options", "responses"},
     {"config"},
-    {"endpoints", "logs", "sources", "workers"},
+    {"endpoints", "gathering", "logs", "sources", "workers"},
     {"socket_threads"},
     {"websocket"},
     {"routes"},

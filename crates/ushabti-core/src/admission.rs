@@ -127,7 +127,7 @@ impl Shared {
             ready.permit = Some(Permit { server: Arc::clone(self), route });
             gate.lane
         } else {
-            self.routing.policy(route).map_or(DEFAULT_LANE, |policy| policy.lane)
+            self.routing.lane(route)
         };
         match self.lanes[lane].queue.push(Job::Request(ready), now) {
             Ok(Pushed::Deferred) => self.keep_watch(),

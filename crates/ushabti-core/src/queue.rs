@@ -202,6 +202,13 @@ impl<J> Queue<J> {
         self.append(Entry { job, is_counted: false }, now)
     }
 
+    /// The same for a job that a thread pushes in the midst of another, the end of which may hang on it: nobody is to count
+    /// on a busy worker's coming back soon.
+    pub fn push_amid_job(&self, job: J, now: Instant) -> Pushed {
+        self.expect_slow(now);
+        self.push_uncounted(job, now)
+    }
+
     fn append(&self, entry: Entry<J>, now: Instant) -> Pushed {
         self.jobs.push(entry);
         fence(Ordering::SeqCst);

@@ -16,7 +16,6 @@ use ushabti_proto::http1::head::{RequestHead, Version};
 use ushabti_proto::websocket::handshake::Handshake;
 
 use crate::access_log::Entry;
-use crate::admission::DEFAULT_LANE;
 use crate::journal::Level;
 use crate::link::{Exchange, Gone, Link, Then};
 use crate::request::{Request, Watched};
@@ -226,7 +225,7 @@ impl Responder {
             Err(problem) => return Err(UpgradeProblem::Field(self, problem)),
         };
         let link = self.take_link();
-        let lane = link.server().routing.policy(request.route).map_or(DEFAULT_LANE, |policy| policy.lane);
+        let lane = link.server().routing.lane(request.route);
         let socket = websocket::make_socket(&link, lane, style, agreed);
         let sent = if link.is_disconnected() {
             // Who has ended its side can send nothing that a WebSocket is for, not even a Close frame.

@@ -111,6 +111,23 @@ impl Request {
     pub fn is_disconnected(&self) -> bool {
         self.link.upgrade().is_none_or(|link| link.is_disconnected())
     }
+
+    /// How many workers may run calls for it; none when its connection, by which it knows its server, has ended.
+    pub fn workers_max(&self) -> usize {
+        self.link.upgrade().map_or(0, |link| {
+            let server = link.server();
+            server.config.lanes[server.routing.lane(self.route)].workers_max
+        })
+    }
+
+    /// Has a worker of its lane come by, once, for the calls that are known by `number`. False: none will come, because
+    /// the server or the connection has ended. Any thread.
+    pub fn schedule_call(&self, number: u64) -> bool {
+        self.link.upgrade().is_some_and(|link| {
+            let server = link.server();
+            server.schedule_call(server.routing.lane(self.route), number, Instant::now())
+        })
+    }
 }
 
 /// A request without a body that is kept for as long as its WebSocket lives, in a third of the space. There are many of
@@ -215,4 +232,7 @@ pub enum Job {
     Request(Ready),
     /// A WebSocket with events that no other worker tells.
     Events(Arc<Socket>),
+    /// Calls that a request has spread over the workers, by the number that they are known by: one of them is to be run.
+    /// There may be none left.
+    Call(u64),
 }

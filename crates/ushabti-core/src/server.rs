@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use crate::access_log::{AccessLog, Entry};
-use crate::admission::{self, Gate, Lane};
+use crate::admission::{self, DEFAULT_LANE, Gate, Lane};
 use crate::alerts::Alerts;
 use crate::config::Config;
 use crate::fork;
@@ -78,6 +78,11 @@ impl Routing {
     pub(crate) fn policy(&self, route: u32) -> Option<&Policy> {
         ((route as usize) < self.table.len()).then(|| self.table.policy(route))
     }
+
+    /// The lane whose workers run it.
+    pub(crate) fn lane(&self, route: u32) -> usize {
+        self.policy(route).map_or(DEFAULT_LANE, |policy| policy.lane)
+    }
 }
 
 impl Shared {
@@ -128,6 +133,19 @@ impl Shared {
         if queue.push_uncounted(Job::Events(socket), now) == Pushed::Deferred {
             self.keep_watch();
         }
+    }
+
+    /// Has a worker of a lane come by for the calls that are known by `number`. False: the workers leave, or are another process's. Any
+    /// thread.
+    pub fn schedule_call(&self, lane: usize, number: u64, now: Instant) -> bool {
+        let queue = &self.lanes[lane].queue;
+        if queue.is_closed() || self.is_forked() {
+            return false;
+        }
+        if queue.push_amid_job(Job::Call(number), now) == Pushed::Deferred {
+            self.keep_watch();
+        }
+        true
     }
 
     /// Has the queue watched from now on, until it says that this is no longer needed. Any thread.

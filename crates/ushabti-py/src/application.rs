@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use crate::calls::Calls;
 use crate::routes::RouteTable;
 use crate::sockets::Sockets;
 use crate::watches::Watches;
@@ -24,6 +25,10 @@ pub struct Application {
     pub(crate) surplus: Py<PyAny>,
     /// `cut(request, exception)`: a streamed body failed after its head was sent.
     pub(crate) cut: Py<PyAny>,
+    /// `gather(request, limit, tickets)`: what `Request.gather` returns.
+    pub(crate) gather: Py<PyAny>,
+    /// The gatherings of calls whose blocks are open.
+    pub(crate) calls: Calls,
     /// The class of responses.
     pub(crate) response: Py<PyType>,
     /// `loads(bytes) -> object`, and `dumps(object) -> text or bytes`.
@@ -52,7 +57,7 @@ impl Application {
 #[pymethods]
 impl Application {
     #[new]
-    #[pyo3(signature = (*, endpoints, routes, as_response, fail, nothing, surplus, cut, response, loads, dumps, bind, socket_failed, events, text_type, bytes_type))]
+    #[pyo3(signature = (*, endpoints, routes, as_response, fail, nothing, surplus, cut, gather, response, loads, dumps, bind, socket_failed, events, text_type, bytes_type))]
     #[expect(clippy::too_many_arguments, reason = "keyword-only on the side of Python, where it is called once")]
     fn new(
         endpoints: Vec<Py<PyAny>>,
@@ -62,6 +67,7 @@ impl Application {
         nothing: Py<PyAny>,
         surplus: Py<PyAny>,
         cut: Py<PyAny>,
+        gather: Py<PyAny>,
         response: Py<PyType>,
         loads: Py<PyAny>,
         dumps: Py<PyAny>,
@@ -79,6 +85,8 @@ impl Application {
             nothing,
             surplus,
             cut,
+            gather,
+            calls: Calls::default(),
             response,
             loads,
             dumps,

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 mod application;
 mod call;
+mod calls;
 mod exceptions;
 mod gil;
 mod hub;
@@ -27,6 +28,8 @@ mod _core {
     #[pymodule_export]
     use super::application::Application;
     #[pymodule_export]
+    use super::calls::Tickets;
+    #[pymodule_export]
     use super::hub::Hub;
     #[pymodule_export]
     use super::message::Message;
@@ -41,5 +44,5 @@ mod _core {
     #[pymodule_export]
     use super::websocket::WebSocket;
     #[pymodule_export]
-    use super::worker::{current, in_forked_child};
+    use super::worker::{current, in_forked_child, work_for};
 }

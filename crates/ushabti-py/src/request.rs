@@ -22,6 +22,7 @@ use ushabti_proto::http1::head::Version;
 use ushabti_proto::uri;
 
 use crate::application::Application;
+use crate::calls::Tickets;
 use crate::exceptions::{AlreadyResponded, DeadlineExceeded, Disconnected, http_error};
 use crate::multidict::{MultiDict, latin1};
 use crate::reply::{Prepared, prepare};
@@ -372,6 +373,15 @@ impl Request {
         watches.add(number, callback.unbind());
         self.core.watch_client(exchange, number);
         Ok(())
+    }
+
+    /// Begins a block of calls that run side by side on the server's workers: see `ushabti.gathering.Gather`.
+    ///
+    /// `limit` is how many run at once, the calling thread's included; `None` is as many as there may be workers.
+    #[pyo3(signature = (limit=None))]
+    fn gather<'py>(slf: &Bound<'py, Self>, limit: Option<isize>) -> PyResult<Bound<'py, PyAny>> {
+        let tickets = Bound::new(slf.py(), Tickets::new(slf))?;
+        slf.get().application.get().gather.bind(slf.py()).call1((slf, limit, tickets))
     }
 
     /// Sends the answer now; the handler may go on working. Any thread.

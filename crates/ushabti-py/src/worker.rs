@@ -14,6 +14,7 @@ use ushabti_core::{Shared, fork};
 
 use crate::application::Application;
 use crate::call::call;
+use crate::calls;
 use crate::exceptions::{exception, log_error};
 use crate::gil;
 use crate::reply::{Outgoing, prepare};
@@ -31,6 +32,13 @@ thread_local! {
 #[pyfunction]
 pub(crate) fn current(py: Python<'_>) -> Option<Py<Request>> {
     CURRENT.with_borrow(|current| current.as_ref().map(|request| request.clone_ref(py)))
+}
+
+/// Makes `request` the one that the calling thread is handling; returns the one before.
+#[pyfunction]
+#[pyo3(signature = (request, /))]
+pub(crate) fn work_for(request: Option<Py<Request>>) -> Option<Py<Request>> {
+    CURRENT.with_borrow_mut(|current| std::mem::replace(current, request))
 }
 
 /// Says that this process is a forked child. Called by `os.register_at_fork`.
@@ -92,6 +100,7 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, lane: usize, application: &Py
                 }
             }
             Job::Events(socket) => sockets::tell(py, shared, application.get(), socket),
+            Job::Call(number) => calls::help(py, shared, lane, application.get(), number),
         }
         if shared.is_forked() {
             // The handler has forked, and this is the child. The parent answers; this thread ends, and being the

@@ -33,6 +33,9 @@ use super::{Queue, Seat};
 const QUICK: Duration = Duration::from_micros(200);
 /// For so long after a stall, handlers do not count as quick.
 const QUICK_AGAIN: Duration = Duration::from_millis(50);
+/// For so long handlers do not count as quick when one has spread its work over the workers: each of these is to wake the
+/// next, which takes as long.
+const SPREADING: Duration = Duration::from_millis(2);
 /// A handler that was not quick weighs as much as so many that were, and from this balance on handlers do not count as
 /// quick. One in thirty, that is: where workers wait for each other, a few quick ones always seem slow.
 const SLOW_WEIGHT: u32 = 32;
@@ -78,6 +81,15 @@ impl<J> Queue<J> {
         !self.parallel
             && self.slowness.load(Ordering::Relaxed) < SLOW_BALANCE
             && self.nanos(now) >= self.quick_from.load(Ordering::Relaxed)
+    }
+
+    /// Says that a busy worker may wait for the job that is about to be pushed: nobody is hot, as after a stall, but for a
+    /// shorter time. Jobs that were left to the hot worker before are watched still.
+    pub(super) fn expect_slow(&self, now: Instant) {
+        if !self.parallel {
+            self.quick_from.fetch_max(self.nanos(now + SPREADING), Ordering::Relaxed);
+            self.hot.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Whether a job that was just pushed is left to a busy worker.

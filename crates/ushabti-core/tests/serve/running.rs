@@ -183,6 +183,7 @@ fn work(shared: &Shared, gate: &Gate, ledger: &Ledger) {
                 }
             }
             Job::Events(socket) => ledger.tell(shared, &socket),
+            Job::Call(number) => unreachable!("nothing here spreads calls, but {number} came"),
         }
     }
 }

@@ -104,10 +104,11 @@ class Application:
         endpoints: Sequence[Callable[..., object]],
         routes: RouteTable,
         as_response: Callable[[object], object],
-        fail: Callable[[Request, BaseException], object],
+        fail: Callable[[Request, BaseException], object | None],
         nothing: Callable[[Callable[..., object]], BaseException],
         surplus: Callable[[Request, object], object],
         cut: Callable[[Request, BaseException], object],
+        dropped: Callable[[Callable[..., object], str, str], object],
         gather: Callable[[Request, int | None, Tickets], object],
         response: type[Any],
         loads: Callable[[bytes], Any],
@@ -202,6 +203,9 @@ class Request:
     @property
     def disconnected(self) -> bool: ...
     def check(self) -> None: ...
+    @property
+    def deferred(self) -> bool: ...
+    def defer(self) -> None: ...
     def gather(self, limit: int | None = None) -> Gather: ...
     @property
     def queue_time(self) -> float: ...

@@ -7,6 +7,7 @@ outermost middleware to the handler; all of it in the worker's thread.
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Literal
 
 from ushabti import _core
@@ -104,7 +105,7 @@ class Failures:
         )
 
     def answer(self, request: _core.Request, problem: Exception) -> Response | None:
-        """Returns the answer; ``None`` if an error handler has sent one by ``request.respond()``."""
+        """Returns the answer; ``None`` if an error handler has sent one by ``request.respond()``, or deferred it."""
         tried: list[ErrorHandler] = []
         while True:
             handler = self._next(problem, tried)
@@ -252,6 +253,7 @@ def _method_not_allowed(request: _core.Request) -> object:
 def guard(handler: Endpoint, failures: Failures) -> Endpoint:
     """Returns an endpoint that answers what ``handler`` raises by ``failures``."""
 
+    @_standing_for(handler)
     def endpoint(request: _core.Request, /, **parameters: Any) -> object:
         try:
             value = handler(request, **parameters)
@@ -293,6 +295,7 @@ def surround(
         step = _layer(middleware, step, of_its_router)
     outermost = step
 
+    @_standing_for(handler)
     def endpoint(request: _core.Request, /, **parameters: Any) -> object:
         return outermost(request, parameters)
 
@@ -317,6 +320,7 @@ def _layer(middleware: Middleware, inner: _Step, failures: Failures) -> _Step:
 def with_allow(endpoint: Endpoint, as_response: Converter) -> Endpoint:
     """Returns an endpoint whose answer has an Allow field, which 405 must have (RFC 9110 section 15.5.6)."""
 
+    @_standing_for(endpoint)
     def allowing(request: _core.Request) -> Response | None:
         value = endpoint(request)
         if value is None:
@@ -331,12 +335,17 @@ def with_allow(endpoint: Endpoint, as_response: Converter) -> Endpoint:
     return allowing
 
 
+def _standing_for(handler: Endpoint) -> Callable[[Endpoint], Endpoint]:
+    """Lets messages about an endpoint name the handler; in all else it stays what it is."""
+    return wraps(handler, assigned=(), updated=())
+
+
 def _convert(
     request: _core.Request, value: object, function: Callable[..., object], as_response: Converter
 ) -> Response | None:
-    """Converts what a function returned; ``None`` stands for an answer that has been sent already."""
+    """Converts what a function returned; ``None`` stands for an answer that has been sent already, or was deferred."""
     if value is None:
-        if request.responded:
+        if request.responded or request.deferred:
             return None
         raise returned_nothing(function)
     return as_response(value)

@@ -1,13 +1,15 @@
 """What is answered and logged when a handler does wrong. Called by workers, attached."""
 
 import logging
+from collections.abc import Callable
 
 from ushabti import _core
 from ushabti.errors import DeadlineExceeded, Disconnected, HTTPError
 from ushabti.frozen import Frozen
+from ushabti.handlers import describe
 from ushabti.responses import Response, from_error
 
-__all__ = ["Faults", "cut", "surplus"]
+__all__ = ["Faults", "cut", "dropped", "surplus"]
 
 logger = logging.getLogger("ushabti")
 
@@ -18,12 +20,13 @@ class Faults:
     def __init__(self, frozen: Frozen) -> None:
         self._frozen = frozen
 
-    def __call__(self, request: _core.Request, problem: BaseException) -> Response:
+    def __call__(self, request: _core.Request, problem: BaseException) -> Response | None:
+        failures = self._frozen.failures
         if isinstance(problem, Exception):
             try:
-                response = self._frozen.handle_error(request, problem)
-                if response is not None:
-                    return response
+                if failures.takes(request, problem):
+                    # None: an error handler has answered, or deferred its answer.
+                    return failures.answer(request, problem)
             except Exception:
                 logger.exception("the error handler of %s %s failed", request.method, request.path)
         if isinstance(problem, HTTPError):
@@ -51,6 +54,16 @@ def surplus(request: _core.Request, value: object) -> None:
         request.method,
         request.path,
         type(value).__name__,
+    )
+
+
+def dropped(endpoint: Callable[..., object], method: str, target: str) -> None:
+    """Reports a request whose answer was deferred and never given."""
+    logger.error(
+        "%s %s: %s deferred its answer, and the request was dropped without one; answered 500",
+        method,
+        target,
+        describe(endpoint),
     )
 
 

@@ -45,11 +45,3 @@ class Frozen:
     on_stop: tuple[Callable[[Any], object], ...]
     on_thread_start: tuple[Callable[[], object], ...]
     on_thread_stop: tuple[Callable[[], object], ...]
-
-    def handle_error(self, request: _core.Request, problem: Exception) -> Response | None:
-        """Returns the answer to what an endpoint has raised, or ``None`` if nothing is registered for it."""
-        if not self.failures.takes(request, problem):
-            return None
-        response = self.failures.answer(request, problem)
-        # If the error handler has sent the answer itself, this one is not sent.
-        return Response() if response is None else response

@@ -20,7 +20,7 @@ from ushabti.address import Address
 from ushabti.alerts import AlertThread
 from ushabti.config import Settings
 from ushabti.errors import ServerStateError
-from ushabti.faults import Faults, cut, surplus
+from ushabti.faults import Faults, cut, dropped, surplus
 from ushabti.gathering import Gather
 from ushabti.handlers import returned_nothing
 from ushabti.logs import AccessWriter, LogThread, set_up
@@ -126,6 +126,7 @@ class Server:
             nothing=returned_nothing,
             surplus=surplus,
             cut=cut,
+            dropped=dropped,
             gather=Gather,
             response=Response,
             loads=self._frozen.loads,

@@ -168,6 +168,22 @@ def test_calls_may_add_calls_and_ask_for_each_other(serve):
         assert [running.get("/").body for _ in range(20)] == [b"3"] * 20
 
 
+def test_threads_of_ones_own_may_gather_and_ask(serve):
+    def handler(request: Request) -> None:
+        def work() -> None:
+            meeting = Meeting(2)
+            with request.gather() as calls:
+                results = calls.map(meeting, range(2))
+                call = calls.call(current)
+            asked = [call.result() is request]
+            request.respond(body=f"{results} {asked} {len(meeting.threads)}")
+
+        request.defer()
+        threading.Thread(target=work).start()
+
+    assert serve(handler, workers=1).get("/").body == b"[0, 1] [True] 2"
+
+
 def test_thread_that_is_joined_within_the_block_gets_its_result(serve):
     def handler(request: Request) -> object:
         results: list[int] = []

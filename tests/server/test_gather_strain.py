@@ -88,6 +88,50 @@ def test_thread_that_waits_within_a_call_takes_up_no_other(serve):
     assert serve(handler, workers=2).get("/").body == b"held"
 
 
+def test_other_requests_have_their_turn_between_two_calls(serve):
+    begun = threading.Event()
+    open_ = threading.Event()
+    order: list[str] = []
+    router = Router()
+
+    def call(number: int) -> None:
+        begun.set()
+        assert open_.wait(PATIENCE_S)
+        order.append("call")
+
+    @router.get("/calls")
+    def calls(request: Request) -> None:
+        def work() -> None:
+            with request.gather() as calls:
+                for number in range(50):
+                    calls.call(call, number)
+                assert begun.wait(PATIENCE_S)
+                # The block's own thread takes up none before the other request has been answered.
+                assert answered.wait(PATIENCE_S)
+            request.respond(body="done")
+
+        request.defer()
+        threading.Thread(target=work).start()
+
+    answered = threading.Event()
+
+    @router.get("/")
+    def other(request: Request) -> str:
+        order.append("other")
+        answered.set()
+        return "other"
+
+    running = serve(router, workers=1)
+    first, second = running.connect(), running.connect()
+    first.send(GET.replace(b"/ ", b"/calls ", 1))
+    assert begun.wait(PATIENCE_S)
+    second.send(GET)
+    eventually(lambda: running.server.stats()["queue_waiting"] >= 1)
+    open_.set()
+    assert second.read_response().body == b"other" and first.read_response().body == b"done"
+    assert order.index("other") <= 2 and order.count("call") == 50
+
+
 # ---- nothing is left
 
 

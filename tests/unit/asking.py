@@ -18,6 +18,7 @@ def ask(router: Router, path: str = "/", method: str = "GET", target: str = "") 
     request: Any = SimpleNamespace(
         method=method, path=unquote(path), target=target or f"{path}?q=/x/y", allow="", responded=False, state={}
     )
+    request.deferred = False
     request.respond = lambda *_: setattr(request, "responded", True)
     parameters: dict[str, Any] = {}
     match _core.RouteTable(frozen.routes).find(method, path):
@@ -34,10 +35,9 @@ def ask(router: Router, path: str = "/", method: str = "GET", target: str = "") 
         value = endpoint(request, **parameters)
         return None if value is None and request.responded else frozen.as_response(value)
     except Exception as problem:
-        response = frozen.handle_error(request, problem)
-        if response is None:
+        if not frozen.failures.takes(request, problem):
             raise
-        return response
+        return frozen.failures.answer(request, problem)
 
 
 def body(router: Router, path: str = "/", method: str = "GET") -> str:

@@ -140,6 +140,11 @@ impl Responder {
         self.link.take().expect("the methods that take it use the responder up")
     }
 
+    /// The connection is that of the process from which this one was forked, and not to be touched.
+    pub fn is_forked(&self) -> bool {
+        self.link().server().is_forked()
+    }
+
     /// Appends the head of an answer to `out` (RFC 9112 section 4) and says what must follow it.
     ///
     /// A `Connection: close` among the fields is obeyed; a stopping server closes as well.

@@ -25,6 +25,8 @@ pub struct Application {
     pub(crate) surplus: Py<PyAny>,
     /// `cut(request, exception)`: a streamed body failed after its head was sent.
     pub(crate) cut: Py<PyAny>,
+    /// `dropped(endpoint, method, target)`: a request whose answer was deferred was dropped without one.
+    pub(crate) dropped: Py<PyAny>,
     /// `gather(request, limit, tickets)`: what `Request.gather` returns.
     pub(crate) gather: Py<PyAny>,
     /// The gatherings of calls whose blocks are open.
@@ -57,7 +59,7 @@ impl Application {
 #[pymethods]
 impl Application {
     #[new]
-    #[pyo3(signature = (*, endpoints, routes, as_response, fail, nothing, surplus, cut, gather, response, loads, dumps, bind, socket_failed, events, text_type, bytes_type))]
+    #[pyo3(signature = (*, endpoints, routes, as_response, fail, nothing, surplus, cut, dropped, gather, response, loads, dumps, bind, socket_failed, events, text_type, bytes_type))]
     #[expect(clippy::too_many_arguments, reason = "keyword-only on the side of Python, where it is called once")]
     fn new(
         endpoints: Vec<Py<PyAny>>,
@@ -67,6 +69,7 @@ impl Application {
         nothing: Py<PyAny>,
         surplus: Py<PyAny>,
         cut: Py<PyAny>,
+        dropped: Py<PyAny>,
         gather: Py<PyAny>,
         response: Py<PyType>,
         loads: Py<PyAny>,
@@ -85,6 +88,7 @@ impl Application {
             nothing,
             surplus,
             cut,
+            dropped,
             gather,
             calls: Calls::default(),
             response,

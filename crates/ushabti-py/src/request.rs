@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -23,7 +23,7 @@ use ushabti_proto::uri;
 
 use crate::application::Application;
 use crate::calls::Tickets;
-use crate::exceptions::{AlreadyResponded, DeadlineExceeded, Disconnected, http_error};
+use crate::exceptions::{AlreadyResponded, DeadlineExceeded, Disconnected, ServerStateError, http_error};
 use crate::multidict::{MultiDict, latin1};
 use crate::reply::{Prepared, prepare};
 use crate::upgrade::{Subprotocols, upgrade};
@@ -41,6 +41,8 @@ pub struct Request {
     /// The exchange, where there is one to be watched, and the number under which that is done; 0: it is not.
     watched: Option<Watched>,
     watch: AtomicU64,
+    /// The handler has left the answer to whoever calls `respond`.
+    deferred: AtomicBool,
     /// The WebSocket that it has become, until the handler has returned.
     upgraded: Mutex<Option<Upgraded>>,
     body: PyOnceLock<Py<PyBytes>>,
@@ -63,6 +65,7 @@ impl Request {
             watched: responder.as_ref().map(Responder::watched),
             watch: AtomicU64::new(0),
             responder: Mutex::new(responder),
+            deferred: AtomicBool::new(false),
             upgraded: Mutex::new(None),
             body: PyOnceLock::new(),
             query: PyOnceLock::new(),
@@ -119,6 +122,10 @@ impl Request {
         self.responder.lock().is_none()
     }
 
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.deferred.load(Ordering::Relaxed)
+    }
+
     /// Gives back the right to answer, when what was tried could not be sent.
     pub(crate) fn restore_responder(&self, responder: Responder) {
         *self.responder.lock() = Some(responder);
@@ -130,6 +137,36 @@ impl Request {
 
     fn field(&self, name: &str) -> Option<Cow<'_, str>> {
         self.core.head.field(name).map(latin1)
+    }
+}
+
+impl Drop for Request {
+    /// Nobody can answer any more what was deferred. The thread is attached, and may be in the midst of anything.
+    fn drop(&mut self) {
+        self.end_watch();
+        if !self.is_deferred() {
+            return;
+        }
+        let Some(responder) = self.responder.get_mut().take() else { return };
+        let is_awaited = !responder.is_forked() && !self.core.is_disconnected();
+        if !responder.is_forked() {
+            responder.refuse(&self.core, 500, &[], "");
+        }
+        if !is_awaited {
+            return;
+        }
+        Python::try_attach(|py| {
+            let raised = PyErr::take(py);
+            let application = self.application.get();
+            let endpoint = application.endpoint(py, self.core.route);
+            let (method, target) = (self.core.head.method(), self.core.head.target());
+            if let Err(failure) = application.dropped.bind(py).call1((endpoint, method, target)) {
+                failure.write_unraisable(py, None);
+            }
+            if let Some(raised) = raised {
+                raised.restore(py);
+            }
+        });
     }
 }
 
@@ -375,6 +412,27 @@ impl Request {
         Ok(())
     }
 
+    /// Lets the handler return `None` with nothing answered: any thread answers later, by `respond`. A value that the handler
+    /// returns all the same is the answer, and so is that to an exception.
+    ///
+    /// A request that is dropped with no answer given, by the last one who had a reference, is answered 500, and the log
+    /// names its handler.
+    ///
+    /// Raises `AlreadyResponded` if an answer was given before.
+    fn defer(&self) -> PyResult<()> {
+        if self.is_answered() {
+            return Err(AlreadyResponded::new_err("this request has been answered already"));
+        }
+        self.deferred.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether its answer was deferred.
+    #[getter]
+    fn deferred(&self) -> bool {
+        self.is_deferred()
+    }
+
     /// Begins a block of calls that run side by side on the server's workers: see `ushabti.gathering.Gather`.
     ///
     /// `limit` is how many run at once, the calling thread's included; `None` is as many as there may be workers.
@@ -411,6 +469,9 @@ impl Request {
         match prepare(py, application, &response, &responder, &mut buffer) {
             Ok(prepared) => {
                 Prepared::finish(prepared, py, application, slf, responder, &buffer);
+                if request.is_deferred() {
+                    request.end_watch();
+                }
                 Ok(())
             }
             Err(error) => {
@@ -437,6 +498,10 @@ impl Request {
         subprotocol: Option<Subprotocols>,
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<WebSocket>> {
+        if slf.get().is_deferred() {
+            // Its events would begin with the end of a handler, which has ended.
+            return Err(ServerStateError::new_err("a request that was deferred cannot become a WebSocket"));
+        }
         upgrade(slf, handler, subprotocol, headers)
     }
 

@@ -125,7 +125,9 @@ fn run_request(
     match Bound::new(py, Request::new(request, responder, application.clone_ref(py))) {
         Ok(request) => {
             let outgoing = handle(shared, application.get(), &request, buffer);
-            request.get().end_watch();
+            if !request.get().is_deferred() || request.get().is_answered() {
+                request.get().end_watch();
+            }
             outgoing
         }
         Err(error) => {
@@ -219,6 +221,9 @@ fn handle(
         if shared.is_forked() {
             return Ok(None);
         }
+        if value.is_none() && request.get().is_deferred() {
+            return Ok(None);
+        }
         if value.is_none() && !request.get().is_answered() {
             let endpoint = application.endpoint(py, request.get().core().route);
             return Err(PyErr::from_value(application.nothing.bind(py).call1((endpoint,))?));
@@ -231,7 +236,12 @@ fn handle(
             return Ok(None);
         }
         let response = application.fail.bind(py).call1((request, exception(py, &error)))?;
-        if request.get().is_answered() { Ok(None) } else { answer(application, request, &response, buffer) }
+        // None: an error handler has answered, or deferred its answer.
+        if response.is_none() || request.get().is_answered() {
+            Ok(None)
+        } else {
+            answer(application, request, &response, buffer)
+        }
     });
     CURRENT.with_borrow_mut(Option::take);
     match outgoing {

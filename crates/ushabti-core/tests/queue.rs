@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use ushabti_core::queue::{Growing, Pushed, Queue, Seat, TICK, Taken, Watch};
@@ -274,6 +274,34 @@ fn light_work_is_carried_by_the_worker_that_went_to_sleep_last() {
     }
     let most = counts.iter().map(|count| count.load(Ordering::Relaxed)).max();
     assert!(most >= Some(90), "{counts:?}");
+}
+
+#[test]
+fn job_that_is_pushed_amid_another_is_not_left_to_the_worker_that_waits_for_it() {
+    let queue = Arc::new(queue(2, 2, LONG));
+    let (tell, told) = channel();
+    let told = Mutex::new(told);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let seat = queue.enter();
+                while let Taken::Job(job) = queue.take(&seat) {
+                    run(&queue, &seat);
+                    if job == 0 {
+                        // This worker is hot now, and nobody keeps the watch: who counts on it waits for ever.
+                        queue.push_amid_job(1, Instant::now());
+                        let other = told.lock().expect("nobody panics with it").recv_timeout(FORGOTTEN);
+                        assert_eq!(other, Ok(1), "the other worker was not woken");
+                        queue.close();
+                    } else {
+                        tell.send(job).expect("the other worker waits for it");
+                    }
+                }
+            });
+        }
+        wait_until("both are idle", || queue.stats().idle == 2);
+        assert_eq!(queue.push(0, Instant::now()), Ok(Pushed::Awaited));
+    });
 }
 
 /// What the thread that starts workers is told, as it is told.

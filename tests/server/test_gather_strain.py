@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from tests.server.waiting import PATIENCE_S, Log, eventually
 from ushabti import Request, Router
-from ushabti.errors import HTTPError
+from ushabti.errors import HTTPError, ServerStateError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -130,6 +131,27 @@ def test_other_requests_have_their_turn_between_two_calls(serve):
     open_.set()
     assert second.read_response().body == b"other" and first.read_response().body == b"done"
     assert order.index("other") <= 2 and order.count("call") == 50
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_child_does_not_wait_for_threads_that_it_has_not(serve):
+    def handler(request: Request) -> str:
+        entered, open_ = threading.Event(), threading.Event()
+        with request.gather() as calls:
+            calls.call(held, entered, open_)
+            assert entered.wait(PATIENCE_S)
+            child = os.fork()
+            if child == 0:
+                try:
+                    calls.__exit__(None, None, None)
+                except ServerStateError:
+                    os._exit(7)
+                os._exit(1)
+            _, status = os.waitpid(child, 0)
+            open_.set()
+        return str(os.waitstatus_to_exitcode(status))
+
+    assert serve(handler, workers=2).get("/").body == b"7"
 
 
 # ---- nothing is left

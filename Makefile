@@ -59,4 +59,5 @@ audit: setup  ## Licences and sources of what is built on, and known vulnerabili
 free-threaded: setup  ## Builds a CPython without the GIL and runs the Python tests on it.
 	@$(IN_VENV) tools.free_threaded $(ARGS)
 
-.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress attack soak stop-load audit free-threaded
+.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress attack soak stop-load audit fuzz free-threaded
+.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress fuzz free-threaded

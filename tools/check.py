@@ -17,6 +17,9 @@ from tools.steps import ROOT, run
 # is compiled twice.
 _CARGO_ENV = {**rust.environment(), "PYO3_PYTHON": sys.executable}
 
+# The fuzz targets are a workspace of their own, with a crate that not everybody compiles.
+_FUZZ = ("--manifest-path", "fuzz/Cargo.toml")
+
 _MEND = "`make fix` mends this"
 _ALONE = "alone: .venv/bin/python -m tools.check --only {}"
 
@@ -24,6 +27,7 @@ _ALONE = "alone: .venv/bin/python -m tools.check --only {}"
 def rust_format() -> None:
     """Rust is formatted."""
     run("cargo fmt", ["cargo", "fmt", "--all", "--check"], env=_CARGO_ENV, advice=_MEND)
+    run("cargo fmt, fuzz", ["cargo", "fmt", *_FUZZ, "--check"], env=_CARGO_ENV, advice=_MEND)
 
 
 def python_format() -> None:
@@ -80,6 +84,7 @@ def python_test(*arguments: str) -> None:
 def fix() -> None:
     """Formats, and applies the linters' safe fixes."""
     run("cargo fmt", ["cargo", "fmt", "--all"], env=_CARGO_ENV)
+    run("cargo fmt, fuzz", ["cargo", "fmt", *_FUZZ], env=_CARGO_ENV)
     run("ruff check --fix", [sys.executable, "-m", "ruff", "check", "--fix", "--exit-zero", "--quiet", "."])
     run("ruff format", [sys.executable, "-m", "ruff", "format", "."])
 

@@ -176,12 +176,16 @@ class Server:
         """Counters of this moment.
 
         Returns:
-            ``connections_open``, ``connections_accepted``; ``accept_pauses`` (for want of descriptors or memory);
+            ``connections_open``, ``connections_accepted``; ``connections``, how many are ``idle`` between two requests,
+            ``reading`` one, ``handling`` (a worker has it, or will), ``writing``, ``websocket`` or ``closing``;
+            ``accept_pauses`` (for want of descriptors or memory); ``bytes_received``, ``bytes_sent``;
             ``requests_dispatched`` (given to workers), ``requests_abandoned`` (of these, never run because the client
             had left), ``answers_without_worker``; ``refusals``, a dictionary by reason; ``answers``, one by class of
-            status (``"2xx"``), and ``"discarded"`` where the client was gone; ``queue_waiting``, ``workers``,
-            ``workers_idle``, and the same for each lane in ``lanes``; ``websockets_open``, and ``websocket_messages``
-            received.
+            status (``"2xx"``), and ``"discarded"`` where the client was gone; ``queue_waiting``; ``queue_waits``,
+            from a request being complete to its handler: ``count``, ``sum`` in seconds, and ``buckets``, each a bound
+            and how many were no longer; ``gil_waits`` of workers for the interpreter: ``count`` and ``sum``;
+            ``workers``, ``workers_busy``, ``workers_idle``; ``lanes``, the queue and the workers of each;
+            ``websockets_open``, ``websocket_messages`` received.
         """
         return self._core.stats()
 

@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use crate::link::Link;
+use crate::link::{Link, Standing};
+use crate::stats::Census;
 
 /// Hundredths of a second since the server's start.
 pub(crate) type Tick = u64;
@@ -26,6 +27,8 @@ pub(crate) const TICKS_A_SECOND: Tick = 1000 / TICK_MS;
 /// Times from here on, in ticks, end at a multiple of the coarser tick.
 const LONG: Tick = 200;
 const COARSE: Tick = 10;
+/// So many connections are counted before the IO thread may have its table again.
+const CENSUS_AT_ONCE: usize = 1024;
 
 /// When a connection is to be woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +61,8 @@ struct Table {
     armed: Tick,
 }
 
-/// The clock of one IO thread. All methods are called by that thread; the lock is never contended and only keeps the
-/// type `Sync`, as tasks that hold it must be.
+/// The clock of one IO thread. All methods but [`Clock::census`] are called by that thread, so the lock is contended for
+/// moments only, when somebody asks for the counts.
 pub(crate) struct Clock {
     epoch: Instant,
     keep_alive: Tick,
@@ -127,6 +130,31 @@ impl Clock {
     /// Every connection there is, for a broadcast such as the start of the drain.
     pub(crate) fn links(&self) -> Vec<Arc<Link>> {
         self.table.lock().entries.iter().map(|(_, entry)| Arc::clone(&entry.link)).collect()
+    }
+
+    /// The connections by what they are at. Any thread; it reads the links' state, so that nobody has to keep count.
+    pub(crate) fn census(&self) -> Census {
+        let mut census = Census::default();
+        let mut from = 0;
+        loop {
+            let table = self.table.lock();
+            let end = table.entries.capacity();
+            for entry in (from..end.min(from + CENSUS_AT_ONCE)).filter_map(|key| table.entries.get(key)) {
+                let is_quiet = entry.deadline == Deadline::WhenQuiet;
+                *match entry.link.standing() {
+                    Standing::WebSocket => &mut census.websocket,
+                    Standing::Writing => &mut census.writing,
+                    Standing::Handling => &mut census.handling,
+                    Standing::Closing => &mut census.closing,
+                    Standing::Quiet if is_quiet => &mut census.idle,
+                    Standing::Quiet => &mut census.reading,
+                } += 1;
+            }
+            from += CENSUS_AT_ONCE;
+            if from >= end {
+                return census;
+            }
+        }
     }
 
     /// Wakes connections whose time has come; runs as a task of the IO thread for as long as that lives.

@@ -34,7 +34,7 @@ const YIELDS: u32 = 2;
 /// What the tasks of one IO thread share.
 pub(crate) struct Io {
     pub(crate) server: Arc<Shared>,
-    pub(crate) clock: Clock,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) clients: Arc<Clients>,
     /// Filled by a read and used up before the next: no task holds it across an await. The lock is never contended.
     pub(crate) buffer: Mutex<Box<[u8]>>,
@@ -87,7 +87,7 @@ pub(crate) fn spawn(server: Arc<Shared>, listeners: Vec<Listener>) -> io::Result
         // Dropped before that: its tasks still have ends to tell.
         let runtime = runtime;
         sleep_exactly();
-        let clock = Clock::new(server.epoch, server.config.keep_alive);
+        let clock = Arc::clone(&server.clock);
         let io = Arc::new(Io {
             server,
             clock,

@@ -22,6 +22,7 @@ mod clients;
 mod clock;
 pub mod config;
 mod connection;
+pub mod desk;
 pub mod fork;
 mod io_thread;
 pub mod journal;
@@ -70,7 +71,20 @@ impl Server {
     ///
     /// [`BindError`], after which nothing of this address is open.
     pub fn bind(&self, address: &str) -> Result<Vec<String>, BindError> {
-        let opened = listener::bind(address, self.shared.config.backlog)?;
+        self.open(address, false)
+    }
+
+    /// The same, but a Unix socket is for its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// See [`Server::bind`].
+    pub fn bind_private(&self, address: &str) -> Result<Vec<String>, BindError> {
+        self.open(address, true)
+    }
+
+    fn open(&self, address: &str, is_private: bool) -> Result<Vec<String>, BindError> {
+        let opened = listener::bind(address, self.shared.config.backlog, is_private)?;
         let addresses = opened.iter().map(|listener| listener.address.clone()).collect();
         self.listeners.lock().extend(opened);
         Ok(addresses)

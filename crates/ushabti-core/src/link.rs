@@ -40,11 +40,13 @@ use crate::websocket::Socket as WebSocket;
 mod exchange;
 mod frames;
 mod outbox;
+mod standing;
 
 pub use exchange::Gone;
 pub(crate) use exchange::{Exchange, Then};
 pub(crate) use frames::{Bound, Unsent};
 use outbox::Outbox;
+pub(crate) use standing::Standing;
 
 /// An exchange is with a worker: it, and nobody else, may answer.
 const BUSY: u32 = 1;
@@ -294,6 +296,7 @@ impl Link {
             let mut guard = ready!(self.socket.poll_read_ready(cx))?;
             match self.socket.get_ref().read(buffer) {
                 Ok(count) => {
+                    self.server.counters.received(count);
                     // A short read has emptied the socket's buffer: the next read would only say so, for the price
                     // of a system call. Edge-triggered readiness tells when more has come.
                     if count > 0 && count < buffer.len() {
@@ -325,6 +328,7 @@ impl Link {
             }
             match self.socket.get_ref().send_with_flags(outbox.rest(), SEND_FLAGS) {
                 Ok(count) => {
+                    self.server.counters.sent(count);
                     outbox.written += count;
                     let wanted = outbox.rest().len() < OUTBOX_LOW || outbox.waiting > 0;
                     drop(outbox);

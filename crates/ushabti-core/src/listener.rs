@@ -3,14 +3,18 @@
 //! `host:port`, `[v6]:port`, `:port` (loopback), `unix:PATH` and `fd://N` (a socket that a service manager has opened).
 
 use std::fmt;
+use std::fs::Permissions;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::FromRawFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::unix::AsyncFd;
+
+/// The rights on a private Unix socket.
+const OWNER_ALONE: u32 = 0o600;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,14 +107,15 @@ impl Drop for SocketFile {
     }
 }
 
-/// Opens the listening sockets of one address as an operator writes it. A host name may stand for several.
+/// Opens the listening sockets of one address as an operator writes it. A host name may stand for several. `is_private`: a
+/// Unix socket can be connected to by its owner alone, from its first moment on.
 ///
 /// # Errors
 ///
 /// [`BindError`] when the text is no address or the system refuses it.
-pub fn bind(address: &str, backlog: i32) -> Result<Vec<Listener>, BindError> {
+pub fn bind(address: &str, backlog: i32, is_private: bool) -> Result<Vec<Listener>, BindError> {
     if let Some(path) = address.strip_prefix("unix:") {
-        return bind_unix(address, Path::new(path), backlog).map(|listener| vec![listener]);
+        return bind_unix(address, Path::new(path), backlog, is_private).map(|listener| vec![listener]);
     }
     if let Some(number) = address.strip_prefix("fd://") {
         return inherit(address, number).map(|listener| vec![listener]);
@@ -158,7 +163,7 @@ fn bind_inet(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
     Ok(Listener { socket, address: bound, file: None })
 }
 
-fn bind_unix(address: &str, path: &Path, backlog: i32) -> Result<Listener, BindError> {
+fn bind_unix(address: &str, path: &Path, backlog: i32, is_private: bool) -> Result<Listener, BindError> {
     let system = |problem: &io::Error| BindError::system(address, problem);
     if path.as_os_str().is_empty() {
         return Err(BindError::form(address, "the path is missing"));
@@ -174,12 +179,16 @@ fn bind_unix(address: &str, path: &Path, backlog: i32) -> Result<Listener, BindE
     if stale {
         std::fs::remove_file(path).map_err(|problem| system(&problem))?;
     }
-    socket
-        .bind(&name)
+    socket.bind(&name).map_err(|problem| system(&problem))?;
+    let file = SocketFile(path.to_owned());
+    // Nobody can connect before the call of listen.
+    let permitted =
+        if is_private { std::fs::set_permissions(path, Permissions::from_mode(OWNER_ALONE)) } else { Ok(()) };
+    permitted
         .and_then(|()| socket.listen(backlog))
         .and_then(|()| socket.set_nonblocking(true))
         .map_err(|problem| system(&problem))?;
-    Ok(Listener { socket, address: address.to_owned(), file: Some(SocketFile(path.to_owned())) })
+    Ok(Listener { socket, address: address.to_owned(), file: Some(file) })
 }
 
 fn inherit(address: &str, number: &str) -> Result<Listener, BindError> {
@@ -211,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_port_of_zero_becomes_the_chosen_one() {
-        let listeners = bind("127.0.0.1:0", 16).expect("loopback can be bound");
+        let listeners = bind("127.0.0.1:0", 16, false).expect("loopback can be bound");
         assert_eq!(listeners.len(), 1);
         let port: u16 = listeners[0].address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         assert_ne!(port, 0);
@@ -230,15 +239,15 @@ mod tests {
             ("fd://1", "standard streams"),
             ("no-such-host.invalid:80", "not known"),
         ] {
-            let problem = bind(text, 16).expect_err(text);
+            let problem = bind(text, 16, false).expect_err(text);
             assert!(problem.message.contains(word), "{text}: {problem}");
         }
     }
 
     #[test]
     fn a_taken_port_names_the_address_and_the_errno() {
-        let first = bind("127.0.0.1:0", 16).expect("loopback can be bound");
-        let problem = bind(&first[0].address, 16).expect_err("the port is taken");
+        let first = bind("127.0.0.1:0", 16, false).expect("loopback can be bound");
+        let problem = bind(&first[0].address, 16, false).expect_err("the port is taken");
         assert_eq!(problem.errno, Some(libc::EADDRINUSE));
         assert!(problem.message.contains(&first[0].address), "{problem}");
     }
@@ -247,12 +256,23 @@ mod tests {
     fn a_stale_unix_socket_is_replaced_and_a_live_one_is_not() {
         let path = std::env::temp_dir().join(format!("ushabti-listener-{}.sock", std::process::id()));
         let address = format!("unix:{}", path.display());
-        let mut first = bind(&address, 16).expect("a fresh path");
-        assert_eq!(bind(&address, 16).expect_err("somebody listens").errno, Some(libc::EADDRINUSE));
+        let mut first = bind(&address, 16, false).expect("a fresh path");
+        assert_eq!(bind(&address, 16, false).expect_err("somebody listens").errno, Some(libc::EADDRINUSE));
         std::mem::forget(first[0].file.take()); // as a crash leaves it
         drop(first);
-        let second = bind(&address, 16).expect("nobody listens any more");
+        let second = bind(&address, 16, false).expect("nobody listens any more");
         drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_private_unix_socket_is_its_owners_alone() {
+        let path = std::env::temp_dir().join(format!("ushabti-private-{}.sock", std::process::id()));
+        let address = format!("unix:{}", path.display());
+        let listeners = bind(&address, 16, true).expect("a fresh path");
+        let mode = std::fs::symlink_metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, OWNER_ALONE);
+        drop(listeners);
         assert!(!path.exists());
     }
 }

@@ -10,13 +10,15 @@ use tokio::sync::Notify;
 use crate::access_log::{AccessLog, Entry};
 use crate::admission::{self, DEFAULT_LANE, Gate, Lane};
 use crate::alerts::Alerts;
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::desk::Desks;
 use crate::fork;
 use crate::journal::{Journal, Level};
 use crate::queue::Pushed;
 use crate::request::Job;
 use crate::routes::{Policy, RouteTable};
-use crate::stats::Counters;
+use crate::stats::{Census, Counters};
 use crate::websocket::{Gathering, Hub, Socket};
 
 /// Where a server is in its life; it only goes forward.
@@ -52,9 +54,13 @@ pub struct Shared {
     pub journal: Journal,
     /// Counters.
     pub counters: Counters,
+    /// What the workers do.
+    pub desks: Desks,
     /// The topics of its WebSockets; other servers may have the same.
     pub hub: Arc<Hub>,
     pub(crate) epoch: Instant,
+    /// The IO thread's; it knows all connections.
+    pub(crate) clock: Arc<Clock>,
     pub(crate) gathering: Gathering,
     /// The IO thread keeps the watch of the queue, and what it is told to begin that.
     watching: AtomicBool,
@@ -87,6 +93,8 @@ impl Routing {
 
 impl Shared {
     pub(crate) fn new(config: Config, routing: Routing, hub: Arc<Hub>) -> Self {
+        let epoch = Instant::now();
+        let clock = Arc::new(Clock::new(epoch, config.keep_alive));
         Self {
             lanes: admission::lanes(&config),
             gates: admission::gates(&routing.table, &config),
@@ -95,8 +103,10 @@ impl Shared {
             alerts: Alerts::default(),
             journal: Journal::default(),
             counters: Counters::default(),
+            desks: Desks::default(),
             hub,
-            epoch: Instant::now(),
+            epoch,
+            clock,
             gathering: Gathering::default(),
             watching: AtomicBool::new(false),
             watch: Notify::new(),
@@ -113,6 +123,11 @@ impl Shared {
     /// This process is a forked child of the one that serves: nothing of the server may be touched. Any thread.
     pub fn is_forked(&self) -> bool {
         self.generation != fork::generation()
+    }
+
+    /// The connections by what they are at. Any thread.
+    pub fn census(&self) -> Census {
+        self.clock.census()
     }
 
     pub(crate) fn phase(&self) -> Phase {

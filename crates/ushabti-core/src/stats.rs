@@ -74,14 +74,28 @@ impl Reason {
     }
 }
 
+/// On cache lines of its own: what one thread writes all the time is not taken from it by what others write.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
+
+#[derive(Debug, Default)]
+struct Answering {
+    /// Answers by the first digit of their status; index 0 counts answers whose client was gone before they were sent.
+    answers: [AtomicU64; 6],
+    bytes: AtomicU64,
+}
+
 /// Counters that any thread adds to. None of them orders anything: they are read for information.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Connections that are open now.
     pub(crate) open: AtomicUsize,
     pub(crate) accepted: AtomicU64,
-    /// Answers by the first digit of their status; index 0 counts answers whose client was gone before they were sent.
-    pub(crate) answers: [AtomicU64; 6],
+    /// What changes with each read; the IO thread alone writes it.
+    received: Apart<AtomicU64>,
+    /// What changes with each answer, and is written by whoever answers.
+    answering: Apart<Answering>,
     /// WebSockets that are open now.
     pub(crate) websockets_open: AtomicUsize,
     /// Messages of WebSockets received.
@@ -121,6 +135,27 @@ pub struct Stats {
     pub abandoned: u64,
     /// Times that accepting paused for want of descriptors or memory.
     pub accept_pauses: u64,
+    /// Bytes read of clients.
+    pub bytes_received: u64,
+    /// Bytes that the system has taken for clients.
+    pub bytes_sent: u64,
+}
+
+/// The connections that are open, by what they are at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Between two requests.
+    pub idle: usize,
+    /// A request has begun to come, or the first is waited for.
+    pub reading: usize,
+    /// A request is with a worker, or waits for one.
+    pub handling: usize,
+    /// The client has not taken all of its answer.
+    pub writing: usize,
+    /// WebSockets.
+    pub websocket: usize,
+    /// The last answer was given.
+    pub closing: usize,
 }
 
 impl Counters {
@@ -129,7 +164,7 @@ impl Counters {
     }
 
     pub(crate) fn answered(&self, status: u16) {
-        Self::add(&self.answers[usize::from(status / 100).min(5)]);
+        Self::add(&self.answering.0.answers[usize::from(status / 100).min(5)]);
     }
 
     pub(crate) fn refused(&self, reason: Option<Reason>) {
@@ -145,7 +180,17 @@ impl Counters {
     }
 
     pub(crate) fn discarded(&self) {
-        Self::add(&self.answers[0]);
+        Self::add(&self.answering.0.answers[0]);
+    }
+
+    /// Bytes were read. IO thread.
+    pub(crate) fn received(&self, count: usize) {
+        let received = &self.received.0;
+        received.store(received.load(Ordering::Relaxed).wrapping_add(count as u64), Ordering::Relaxed);
+    }
+
+    pub(crate) fn sent(&self, count: usize) {
+        self.answering.0.bytes.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     /// The counters at this moment.
@@ -154,7 +199,7 @@ impl Counters {
         Stats {
             connections_open: self.open.load(Ordering::Relaxed),
             connections_accepted: get(&self.accepted),
-            answers: std::array::from_fn(|digit| get(&self.answers[digit])),
+            answers: std::array::from_fn(|digit| get(&self.answering.0.answers[digit])),
             websockets_open: self.websockets_open.load(Ordering::Relaxed),
             websocket_messages: get(&self.websocket_messages),
             dispatched: get(&self.dispatched),
@@ -162,6 +207,8 @@ impl Counters {
             refusals: std::array::from_fn(|reason| get(&self.refusals[reason])),
             abandoned: get(&self.abandoned),
             accept_pauses: get(&self.accept_pauses),
+            bytes_received: get(&self.received.0),
+            bytes_sent: get(&self.answering.0.bytes),
         }
     }
 }

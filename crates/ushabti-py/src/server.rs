@@ -14,6 +14,7 @@ use ushabti_proto::http1::connection::Limits;
 use ushabti_proto::websocket::deflate::DeflatePolicy;
 
 use crate::application::Application;
+use crate::desk;
 use crate::exceptions::{ConfigError, ServerStateError, bind_error};
 use crate::hub::Hub;
 use crate::routes::RouteTable;
@@ -140,9 +141,12 @@ impl Server {
         Ok(Self { core: CoreServer::new(settings.into_config(!is_gil_enabled(py)?)?, routing, hub.core()) })
     }
 
-    /// Opens the sockets of one address; returns the addresses as bound. Raises `BindError`.
-    fn bind(&self, py: Python<'_>, address: &str) -> PyResult<Vec<String>> {
-        py.detach(|| self.core.bind(address)).map_err(|problem| bind_error(py, &problem))
+    /// Opens the sockets of one address; returns the addresses as bound. `private`: a Unix socket is for its owner alone.
+    /// Raises `BindError`.
+    #[pyo3(signature = (address, *, private=false))]
+    fn bind(&self, py: Python<'_>, address: &str, private: bool) -> PyResult<Vec<String>> {
+        let bound = py.detach(|| if private { self.core.bind_private(address) } else { self.core.bind(address) });
+        bound.map_err(|problem| bind_error(py, &problem))
     }
 
     /// Starts the IO thread.
@@ -154,7 +158,8 @@ impl Server {
     /// Makes the calling thread a worker of a lane, until the server stops or needs it no more.
     fn run_worker(&self, py: Python<'_>, application: &Bound<'_, Application>, lane: usize) -> PyResult<()> {
         self.refuse_in_child()?;
-        worker::run(py, self.core.shared(), lane, &application.clone().unbind());
+        let thread = py.import("threading")?.call_method0("get_ident")?.extract()?;
+        worker::run(py, self.core.shared(), lane, &application.clone().unbind(), thread);
         Ok(())
     }
 
@@ -261,7 +266,16 @@ impl Server {
         stats.set_item("workers", workers)?;
         stats.set_item("workers_idle", idle)?;
         stats.set_item("lanes", lanes)?;
+        stats.set_item("bytes_received", counts.bytes_received)?;
+        stats.set_item("bytes_sent", counts.bytes_sent)?;
+        desk::add_to(py, shared, &stats)?;
         Ok(stats)
+    }
+
+    /// What every worker does: `(thread, number of the piece of work, None or (kind, method or event, target, number of the
+    /// route or socket, age, time in the queue, time with the worker, whether the client is there))`.
+    fn desks(&self) -> Vec<desk::Row> {
+        desk::look(self.core.shared())
     }
 }
 

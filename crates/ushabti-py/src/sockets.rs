@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use slab::Slab;
 use ushabti_core::Shared;
+use ushabti_core::desk::Desk;
 use ushabti_core::websocket::{Event, Fault, Gathered, Message as CoreMessage, Socket};
 
 use crate::application::Application;
@@ -52,21 +53,32 @@ enum Kind {
     Close,
 }
 
-/// Tells events of a socket that came from the queue, for the length of a turn. Worker, attached.
-pub(crate) fn tell(py: Python<'_>, shared: &Shared, application: &Application, core: Arc<Socket>) {
+/// Tells events of a socket that came from the queue, for the length of a turn. Worker, attached; the socket lies on its desk.
+pub(crate) fn tell(py: Python<'_>, shared: &Shared, application: &Application, core: Arc<Socket>, desk: &Desk) {
+    tell_in_turn(py, shared, application, core, desk);
+    if !shared.is_forked() {
+        desk.end();
+    }
+}
+
+fn tell_in_turn(py: Python<'_>, shared: &Shared, application: &Application, core: Arc<Socket>, desk: &Desk) {
     let Some(socket) = application.sockets.get(py, &core) else { return };
     let mut gathered = None;
     // Most turns have one event and need no look at a clock.
     let mut second: Option<Instant> = None;
+    // The last moment that was looked at.
+    let mut now: Option<Instant> = None;
     let mut told = 0;
     while let Some((event, more)) = core.next_event() {
         if more && gathered.is_none() {
             gathered = Gathered::begin(shared, &core);
         }
         if told > 0 {
-            second.get_or_insert_with(Instant::now);
+            now = Some(now.unwrap_or_else(Instant::now));
+            second = second.or(now);
         }
         told += 1;
+        desk.event(name_of(&event), now);
         let is_last = matches!(event, Event::Close(_) | Event::Discarded);
         tell_one(py, application, &socket, event);
         if shared.is_forked() {
@@ -79,13 +91,24 @@ pub(crate) fn tell(py: Python<'_>, shared: &Shared, application: &Application, c
             return;
         }
         let Some(second) = second else { continue };
-        let now = Instant::now();
-        if now.duration_since(second) >= TURN && core.has_event() {
+        let ended = Instant::now();
+        now = Some(ended);
+        if ended.duration_since(second) >= TURN && core.has_event() {
             // Before another worker may have the socket.
             drop(gathered);
-            shared.schedule(core, now);
+            shared.schedule(core, ended);
             return;
         }
+    }
+}
+
+fn name_of(event: &Event) -> &'static str {
+    match event {
+        Event::Open => "open",
+        Event::Message(_) => "message",
+        Event::Fault(_) => "error",
+        Event::Close(_) => "close",
+        Event::Discarded => "discarded",
     }
 }
 

@@ -5,9 +5,11 @@
 //! are ready it stays attached for a turn, and writes short answers so: a write never blocks.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pyo3::prelude::*;
+use ushabti_core::desk::{Desk, Work};
 use ushabti_core::queue::{Growing, Queue, Seat, Taken};
 use ushabti_core::request::{Job, Ready};
 use ushabti_core::{Shared, fork};
@@ -47,9 +49,10 @@ pub(crate) fn in_forked_child() {
     fork::in_child();
 }
 
-/// Runs jobs until the server stops or needs this worker no more.
-pub(crate) fn run(py: Python<'_>, shared: &Shared, lane: usize, application: &Py<Application>) {
+/// Runs jobs until the server stops or needs this worker no more. `thread`: the interpreter's number of it.
+pub(crate) fn run(py: Python<'_>, shared: &Shared, lane: usize, application: &Py<Application>, thread: u64) {
     let queue = &shared.lanes[lane].queue;
+    let desk = shared.desks.enter(shared, thread);
     let seat = queue.enter();
     let unwinding = Unwinding(queue, &seat);
     let mut buffer = Vec::with_capacity(1024);
@@ -87,6 +90,7 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, lane: usize, application: &Py
             if turn.begin(since, queue) {
                 gil::waited(py, shared);
             }
+            desk.waited_to_attach(turn.now.saturating_duration_since(since));
             job
         };
         turn.running(queue, &seat);
@@ -96,10 +100,15 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, lane: usize, application: &Py
         match job {
             Job::Request(ready) => {
                 if let Some(ready) = ready.start(turn.now) {
-                    outgoing = run_request(py, shared, application, ready, &mut buffer);
+                    desk.waited_in_queue(ready.request.waited());
+                    desk.begin(Work::Request(Arc::clone(&ready.request)), turn.now);
+                    outgoing = run_request(py, shared, application, ready, &mut buffer, &desk);
                 }
             }
-            Job::Events(socket) => sockets::tell(py, shared, application.get(), socket),
+            Job::Events(socket) => {
+                desk.begin(Work::Event(Arc::clone(&socket), ""), turn.now);
+                sockets::tell(py, shared, application.get(), socket, &desk);
+            }
             Job::Call(number) => calls::help(py, shared, lane, application.get(), number),
         }
         if shared.is_forked() {
@@ -119,18 +128,20 @@ fn run_request(
     application: &Py<Application>,
     ready: Ready,
     buffer: &mut Vec<u8>,
+    desk: &Desk,
 ) -> Option<Outgoing> {
     // Its place is another's when the handler has returned.
     let Ready { request, responder, permit: _permit } = ready;
     match Bound::new(py, Request::new(request, responder, application.clone_ref(py))) {
         Ok(request) => {
-            let outgoing = handle(shared, application.get(), &request, buffer);
+            let outgoing = handle(shared, application.get(), &request, buffer, desk);
             if !request.get().is_deferred() || request.get().is_answered() {
                 request.get().end_watch();
             }
             outgoing
         }
         Err(error) => {
+            desk.end();
             // Out of memory: the request's right to answer was dropped, which has sent a 500.
             log_error(py, "a request could not be given to its handler", Some(&error));
             None
@@ -214,6 +225,7 @@ fn handle(
     application: &Application,
     request: &Bound<'_, Request>,
     buffer: &mut Vec<u8>,
+    desk: &Desk,
 ) -> Option<Outgoing> {
     let py = request.py();
     CURRENT.with_borrow_mut(|current| current.replace(request.clone().unbind()));
@@ -244,6 +256,10 @@ fn handle(
         }
     });
     CURRENT.with_borrow_mut(Option::take);
+    if !shared.is_forked() {
+        // Before the events begin: they want the request for themselves. In a child the lock may be held by nobody.
+        desk.end();
+    }
     match outgoing {
         Ok(None) => {
             request.get().begin_events(failed);

@@ -198,8 +198,12 @@ impl Link {
                 socket.send_vectored_with_flags(&[IoSlice::new(head), IoSlice::new(body)], SEND_FLAGS)
             };
             match result {
+                Ok(count) => {
+                    self.server.counters.sent(count);
+                    return Ok(count);
+                }
                 Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
+                Err(problem) => return Err(problem),
             }
         }
     }

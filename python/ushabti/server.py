@@ -1,30 +1,32 @@
 """The server: puts settings, routes, native core and worker threads together, and takes them down again in order."""
 
 import atexit
-import contextlib
 import enum
 import logging
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any, Unpack
 
-from ushabti import _core
+from ushabti import _core, signals
 from ushabti.address import Address
 from ushabti.alerts import AlertThread
 from ushabti.config import Settings
+from ushabti.dump import Dump
 from ushabti.errors import ServerStateError
 from ushabti.faults import Faults, cut, dropped, surplus
 from ushabti.gathering import Gather
 from ushabti.handlers import returned_nothing
 from ushabti.logs import AccessWriter, LogThread, set_up
 from ushabti.options import Options
+from ushabti.patterns import Pattern
 from ushabti.responses import BYTES_TYPE, TEXT_TYPE, Response
 from ushabti.routing import Router
 from ushabti.socket_threads import SocketThreads
@@ -43,7 +45,6 @@ _LEAVE_S = 5.0
 # The same after a stop that had to cut something off: a handler that still runs will not end in time anyway.
 _LEAVE_CUT_S = 0.5
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Not a signal's number: `stop` was called.
 _STOP = 0
 
@@ -104,6 +105,7 @@ class Server:
         # by a signal's handler while the thread that the signal interrupts is waiting at it.
         self._orders: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._signals = 0
+        self._dumps_wanted = 0
         self._is_in_hook = False
         self._addresses: tuple[Address, ...] = ()
 
@@ -188,6 +190,13 @@ class Server:
             ``websockets_open``, ``websocket_messages`` received.
         """
         return self._core.stats()
+
+    def dump(self) -> Dump:
+        """What every thread does at this moment: for which request or WebSocket, since when, and where in the code."""
+        where = ", ".join(map(str, self._addresses)) or "not started"
+        patterns = [pattern.text for _, pattern in self.router._names(Pattern("", (), ()))]
+        title = f"ushabti, pid {os.getpid()}, {where}"
+        return Dump.take(title, self.stats(), self._core.desks, self._socket_threads.at_work, patterns)
 
     def workers_left(self) -> int:
         """How many workers are still in a handler after the server has stopped; 0 while it runs."""
@@ -278,8 +287,9 @@ class Server:
         """Serves until told to stop, and returns when everything that was accepted has been answered.
 
         SIGTERM and SIGINT (Ctrl-C) stop the server, if this is the main thread; a second one stops it at once. SIGUSR1
-        opens the access log's file again, if there is one. :meth:`stop` may be called by any thread. What the server
-        logs is shown on standard error, unless the application has configured logging.
+        opens the access log's file again, if there is one; SIGQUIT writes :meth:`dump` to standard error. :meth:`stop`
+        may be called by any thread. What the server logs is shown on standard error, unless the application has
+        configured logging.
 
         Args:
             port: See :meth:`start`.
@@ -294,7 +304,7 @@ class Server:
             Exception: What :meth:`start` raises.
         """
         set_up()
-        with self._signals_handled():
+        with signals.handled(self._signal_numbers(), self._on_signal):
             try:
                 if not self._begin(port, host, bind):
                     return self._is_clean
@@ -314,36 +324,37 @@ class Server:
             return is_clean
 
     def _wait_for_orders(self) -> None:
-        while (order := self._orders.get()) not in (_STOP, *_STOP_SIGNALS):
-            self.reopen_log()
+        while (order := self._orders.get()) not in (_STOP, *signals.STOP):
+            if order in signals.DUMP:
+                self._write_dump()
+            else:
+                self.reopen_log()
         if order != _STOP:
             logger.info("%s: stopping", signal.Signals(order).name)
 
-    @contextlib.contextmanager
-    def _signals_handled(self) -> Iterator[None]:
-        """Has the signals of :meth:`serve` handled, if this is the main thread, and gives them back."""
-        before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            numbers: tuple[int, ...] = _STOP_SIGNALS
-            if self.settings.access_log_file is not None and hasattr(signal, "SIGUSR1"):
-                numbers = (*numbers, signal.SIGUSR1)
-            before = {number: signal.signal(number, self._on_signal) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                # None: it was not set by Python, and cannot be given back.
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    def _write_dump(self) -> None:
+        """Writes what all threads do to standard error, if a signal has asked for that since the last time."""
+        if self._dumps_wanted:
+            self._dumps_wanted = 0
+            try:
+                print(self.dump().as_text(), end="", file=sys.stderr, flush=True)
+            except Exception:
+                logger.exception("what all threads do could not be written")
+
+    def _signal_numbers(self) -> tuple[int, ...]:
+        return signals.STOP + signals.DUMP + (() if self.settings.access_log_file is None else signals.REOPEN)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Only notes the signal. It interrupts the main thread anywhere, so that no lock may be taken here."""
-        if number in _STOP_SIGNALS:
+        if number in signals.STOP:
             self._signals += 1
             if self._signals > 1:
                 self._until = 0.0
             if self._is_in_hook:
                 # A start that waits for a database, for example. Nothing has been accepted yet.
                 raise KeyboardInterrupt
+        if number in signals.DUMP:
+            self._dumps_wanted += 1
         self._orders.put(number)
 
     def _on_failure(self) -> None:
@@ -414,6 +425,7 @@ class Server:
         is_drained = False
         while not is_drained and (left := self._until - time.monotonic()) > 0:
             is_drained = self._core.wait_drained(min(left, _SLICE_S))
+            self._write_dump()
         cut = 0 if is_drained else self._core.stats()["connections_open"]
         dropped = self._core.close()
         if cut or dropped:
@@ -422,6 +434,7 @@ class Server:
         # A handler may go on after its answer; it has the rest of the time.
         least = time.monotonic() + (_LEAVE_S if is_drained else _LEAVE_CUT_S)
         while threads := self._join_threads(_SLICE_S):
+            self._write_dump()
             if self._until == 0.0 or time.monotonic() >= max(least, self._until):
                 break
         self._left = len(threads)

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ushabti.errors import HTTPError
 from ushabti.workers import Hook, run_hooks, run_thread_ends
@@ -39,7 +39,8 @@ class SocketThreads:
         self._lock = threading.Lock()
         self._taken = 0
         self._started = 0
-        self._threads: set[threading.Thread] = set()
+        # With what each was started for, and when.
+        self._threads: dict[threading.Thread, tuple[object, float]] = {}
 
     def reserve(self) -> None:
         """Takes a thread, to be started or given back. Raises ``HTTPError`` 503 if there is none left."""
@@ -69,7 +70,7 @@ class SocketThreads:
                 name=f"ushabti-websocket-{self._started}",
                 daemon=True,
             )
-            self._threads.add(thread)
+            self._threads[thread] = (argument, time.monotonic())
         try:
             thread.start()
         except RuntimeError:
@@ -80,6 +81,12 @@ class SocketThreads:
         """Whether this is one of the threads."""
         with self._lock:
             return thread in self._threads
+
+    def at_work(self) -> list[tuple[int, Any, float]]:
+        """The threads that run: number, what each was started for, and when by the monotonic clock."""
+        with self._lock:
+            threads = list(self._threads.items())
+        return [(thread.ident, argument, since) for thread, (argument, since) in threads if thread.ident is not None]
 
     def join(self, timeout: float) -> list[threading.Thread]:
         """Waits for every thread to end; returns those that did not in time."""
@@ -98,7 +105,7 @@ class SocketThreads:
 
     def _end(self, thread: threading.Thread) -> None:
         with self._lock:
-            self._threads.discard(thread)
+            self._threads.pop(thread, None)
             self._taken -= 1
 
     def _work(self, function: Callable[[T], object], argument: T) -> None:

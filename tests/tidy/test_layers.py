@@ -16,7 +16,7 @@ PACKAGE = ROOT / "python" / "ushabti"
 # new arrow between components is the change that deserves the most thought.
 LAYERS = (
     {"errors"},
-    {"_core", "address", "handlers", "patterns", "values"},
+    {"_core", "address", "dump", "handlers", "patterns", "signals", "values"},
     {"alerts", "options", "responses"},
     {"config"},
     {"endpoints", "gathering", "logs", "sources", "workers"},

@@ -1,0 +1,214 @@
+"""The thread dump by request: what every worker does, since when, for whom, and where in the code it is.
+
+A dump is made while everything goes on. The workers' desks are looked at before and after the stacks are taken, so that
+a stack is never shown under a request that its thread had left.
+"""
+
+import json
+import linecache
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+__all__ = ["Activity", "Dump", "escaped", "stack_of"]
+
+# What is shown of a target or a name: a client may send kilobytes. And of a place in the code.
+_SHOWN_MAX = 200
+_LINE_MAX = 1000
+# Of a deeper stack the innermost frames are shown: they tell what recurs.
+_FRAMES_MAX = 200
+
+# What of the statistics stands at the head of a dump.
+_HEAD = ("queue_waiting", "workers", "workers_busy", "connections_open", "websockets_open")
+
+# Thread, number of the piece of work, and what that is: see `_core.Server.desks`.
+_Task = tuple[str, str, str, int, float, float, float, bool]
+_Desk = tuple[int, int, _Task | None]
+
+
+class Activity(NamedTuple):
+    """What one thread has in hand.
+
+    Attributes:
+        thread: The thread's name.
+        kind: ``request``, ``websocket``, or ``websocket thread`` for a blocking handler.
+        subject: Method and target of a request; the event and the number of a socket.
+        route: The route's pattern; empty if there is none.
+        age: Since the request's head was complete, or the thread began with the socket, in seconds.
+        waited: How long the request has waited for a worker, when it was complete.
+        running: How long the thread has had it.
+        is_connected: Whether the client is there.
+        has_ended: It was over before the stack was taken.
+        stack: Its Python stack, the outermost frame first, a line each for the place and the code.
+    """
+
+    thread: str
+    kind: str
+    subject: str
+    route: str
+    age: float
+    waited: float
+    running: float
+    is_connected: bool
+    has_ended: bool
+    stack: list[str]
+
+
+class Dump(NamedTuple):
+    """What all threads of a process do, and how much waits for them.
+
+    Attributes:
+        title: Which server.
+        counts: Figures for the head of the dump, by name.
+        busy: What is in hand, the oldest first.
+        idle: Names of the workers that wait for work.
+        others: Name and stack of every other Python thread.
+    """
+
+    title: str
+    counts: dict[str, int]
+    busy: list[Activity]
+    idle: list[str]
+    others: list[tuple[str, list[str]]]
+
+    @classmethod
+    def take(
+        cls,
+        title: str,
+        stats: Mapping[str, Any],
+        desks: Callable[[], Sequence[_Desk]],
+        sockets: Callable[[], Iterable[tuple[int, Any, float]]],
+        patterns: Sequence[str],
+    ) -> "Dump":
+        """Looks at all threads.
+
+        Args:
+            title: Which server.
+            stats: What `Server.stats` says.
+            desks: Looks at the workers.
+            sockets: Looks at the threads of blocking WebSocket handlers: number, socket, since when (monotonic).
+            patterns: The routes' patterns by their numbers.
+        """
+        before = {thread: (number, task) for thread, number, task in desks()}
+        blocking = {thread: (socket, since) for thread, socket, since in sockets()}
+        places = {thread: _places(frame) for thread, frame in sys._current_frames().items()}
+        after = {thread: number for thread, number, task in desks() if task is not None}
+        still = {thread: since for thread, _, since in sockets()}
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        now = time.monotonic()
+        linecache.checkcache()
+        stacks = {thread: _lines(some) for thread, some in places.items()}
+
+        def name_of(thread: int) -> str:
+            return names.get(thread, f"thread {thread}")
+
+        busy: list[Activity] = []
+        idle: list[str] = []
+        for thread, (number, task) in before.items():
+            name, stack = name_of(thread), stacks.pop(thread, [])
+            if task is None:
+                idle.append(name)
+                continue
+            kind, verb, target, place, age, waited, running, is_connected = task
+            if kind == "request":
+                # Behind the routes stand the handlers of 404 and 405.
+                subject, route = f"{verb} {target}", patterns[place] if place < len(patterns) else ""
+            else:
+                subject, route = f"{verb} of socket {place}", ""
+            has_ended = after.get(thread) != number
+            stack = [] if has_ended else stack
+            busy.append(Activity(name, kind, subject, route, age, waited, running, is_connected, has_ended, stack))
+        for thread, (socket, since) in blocking.items():
+            name, stack, age = name_of(thread), stacks.pop(thread, []), now - since
+            has_ended = still.get(thread) != since
+            stack = [] if has_ended else stack
+            kind, subject = "websocket thread", repr(socket)
+            busy.append(Activity(name, kind, subject, "", age, 0.0, age, socket.open, has_ended, stack))
+        busy.sort(key=lambda activity: -activity.age)
+        others = sorted((name_of(thread), stack) for thread, stack in stacks.items())
+        return cls(title, {name: stats[name] for name in _HEAD if name in stats}, busy, sorted(idle), others)
+
+    def as_text(self) -> str:
+        """The dump for people. What clients sent is escaped: it cannot command a terminal."""
+        return "\n".join(self._text()) + "\n"
+
+    def _text(self) -> Iterator[str]:
+        counts = ", ".join(f"{name} {number}" for name, number in self.counts.items())
+        yield f"==== {escaped(self.title)}: {counts}"
+        for activity in self.busy:
+            yield ""
+            yield from _text_of(activity)
+        yield ""
+        yield f"idle workers: {', '.join(map(escaped, self.idle)) or 'none'}"
+        for name, stack in self.others:
+            yield ""
+            yield f"other thread {escaped(name)}"
+            yield from _indented(stack)
+        yield "==== end of dump"
+
+    def as_json(self) -> str:
+        """The dump for programs."""
+        plain: dict[str, Any] = self._asdict()
+        plain["busy"] = [activity._asdict() for activity in self.busy]
+        plain["others"] = [{"thread": name, "stack": stack} for name, stack in self.others]
+        return json.dumps(plain)
+
+
+def _text_of(activity: Activity) -> Iterator[str]:
+    route = f" (route {activity.route})" if activity.route else ""
+    yield f"{escaped(activity.thread)}: {activity.kind} {escaped(activity.subject)}{escaped(route)}"
+    facts = [f"{activity.age:.3f} s old"]
+    if activity.kind == "request":
+        facts.append(f"{activity.waited:.3f} s in the queue, {activity.running:.3f} s with the worker")
+    facts.append("the client is there" if activity.is_connected else "the client has left")
+    if activity.has_ended:
+        facts.append("has ended meanwhile")
+    yield f"    {'; '.join(facts)}"
+    yield from _indented(activity.stack)
+
+
+def _indented(stack: Iterable[str]) -> Iterator[str]:
+    for line in stack:
+        yield f"    {escaped(line, _LINE_MAX)}"
+
+
+def escaped(text: str, most: int = _SHOWN_MAX) -> str:
+    """Text of others in one line of a terminal: characters that are not printed are escaped, a long rest is cut."""
+    if len(text) > most:
+        text = text[:most] + "..."
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def stack_of(thread: int) -> list[str]:
+    """The Python stack of a thread by its number (``threading.get_ident``), the outermost frame first.
+
+    Returns:
+        Lines without their ends, two for a frame where the source is there; none if there is no such thread.
+    """
+    frame = sys._current_frames().get(thread)
+    return [] if frame is None else _lines(_places(frame))
+
+
+def _places(frame: FrameType | None) -> list[tuple[CodeType, int | None]]:
+    """Where a stack stands, the outermost frame first. Quick: its thread may run on meanwhile."""
+    places: list[tuple[CodeType, int | None]] = []
+    while frame is not None and len(places) < _FRAMES_MAX:
+        places.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    # How a thread began tells nothing.
+    while places and places[-1][0].co_filename == threading.__file__:
+        places.pop()
+    places.reverse()
+    return places
+
+
+def _lines(places: list[tuple[CodeType, int | None]]) -> list[str]:
+    lines = []
+    for code, number in places:
+        lines.append(f'File "{code.co_filename}", line {number}, in {code.co_name}')
+        if number is not None and (source := linecache.getline(code.co_filename, number).strip()):
+            lines.append(f"  {source}")
+    return lines

@@ -1,0 +1,242 @@
+"""The thread dump of a live server: for whom every worker is busy, while handlers hang and while all go on."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.server.process import Process
+from tests.server.waiting import Gate, eventually
+from tests.server.websocketing import Dialled, Told, dial
+from ushabti.dump import Activity
+from ushabti.routing import Router
+
+
+def ask(running: Any, target: str) -> Any:
+    raw = running.connect()
+    raw.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    return raw
+
+
+def test_requests_are_shown_with_route_age_wait_and_stack(serve, gate: Gate):
+    inner, outer = Router(), Router()
+    inner.get("/jars/{number:int}", lambda request, number: gate(request))
+    outer.get("/hello", lambda request: "hello")
+    outer.mount("/granary", inner)
+    running = serve(outer, workers=1)
+    first = ask(running, "/granary/jars/7?tag=a%1b")
+    gate.wait()
+    second = ask(running, "/granary/jars/8")
+    eventually(lambda: running.server.stats()["queue_waiting"] == 1)
+    dump = running.server.dump()
+    [activity] = dump.busy
+    assert (activity.kind, activity.subject) == ("request", "GET /granary/jars/7?tag=a%1b")
+    assert activity.route == "/granary/jars/{number:int}"
+    assert activity.thread == "ushabti-worker-1" and activity.is_connected and not activity.has_ended
+    assert 0 <= activity.waited <= activity.age and 0 < activity.running <= activity.age < 60
+    assert any("in __call__" in line for line in activity.stack) and "  assert self.open.wait(30)" in activity.stack
+    assert dump.idle == []
+    assert dump.counts["queue_waiting"] == 1 and dump.counts["workers_busy"] == 1
+    gate.open.set()
+    assert first.read_response().status == second.read_response().status == 200
+    eventually(lambda: running.server.dump().idle == ["ushabti-worker-1"])
+
+
+def test_oldest_request_comes_first_and_one_without_its_client_says_so(serve, gate: Gate):
+    router = Router()
+    router.get("/{number}", lambda request, number: gate(request))
+    running = serve(router, workers=3)
+    asked = []
+    for number in range(3):
+        asked.append(ask(running, f"/{number}"))
+        gate.wait()
+    asked[1].close()
+    eventually(lambda: [one.is_connected for one in running.server.dump().busy] == [True, False, True])
+    assert [one.subject for one in running.server.dump().busy] == ["GET /0", "GET /1", "GET /2"]
+    assert "the client has left" in running.server.dump().as_text()
+
+
+def test_streamed_body_is_still_the_request(serve, gate: Gate):
+    def body() -> Iterator[str]:
+        yield "a"
+        gate(None)
+        yield "b"
+
+    running = serve(lambda request: body(), workers=1)
+    raw = ask(running, "/stream")
+    gate.wait()
+    assert [one.subject for one in running.server.dump().busy] == ["GET /stream"]
+    gate.open.set()
+    assert raw.read_response().body == b"ab"
+    eventually(lambda: running.server.dump().busy == [])
+
+
+def busy(running: Any) -> list[Activity]:
+    found: list[Activity] = running.server.dump().busy
+    return found
+
+
+def test_handlers_of_sockets_are_shown_with_socket_and_event(serve, gate: Gate):
+    told = Told()
+    running = serve(told.router(on_message=lambda ws, message: gate(ws)), workers=2)
+    ws = dial(running)
+    ws.send("hello")
+    gate.wait()
+    [activity] = busy(running)
+    assert (activity.kind, activity.subject) == ("websocket", f"message of socket {told.socket().id}")
+    assert activity.is_connected and activity.running < 60 and any("in __call__" in line for line in activity.stack)
+    gate.open.set()
+    eventually(lambda: busy(running) == [])
+    ws.close()
+
+
+def test_later_event_of_a_turn_has_an_age_of_its_own(serve, gate: Gate):
+    ages = threading.Event()
+
+    def on_message(ws: Any, message: Any) -> None:
+        if message.text == "first":
+            ages.wait(0.2)
+        else:
+            gate(ws)
+
+    running = serve(Told().router(on_message=on_message), workers=1)
+    ws = dial(running)
+    ws.send("first", "second")
+    gate.wait()
+    began = time.monotonic()
+    [activity] = busy(running)
+    assert activity.age < 0.2 + time.monotonic() - began
+    gate.open.set()
+    ws.close()
+
+
+def test_threads_of_blocking_handlers_are_shown_with_their_sockets(serve, gate: Gate):
+    router = Router()
+    router.websocket("/live", gate, blocking=True)
+    running = serve(router)
+    ws: Dialled = dial(running, "/live")
+    gate.wait()
+    [activity] = busy(running)
+    assert activity.kind == "websocket thread" and activity.thread.startswith("ushabti-websocket-")
+    assert activity.subject.startswith("<WebSocket ") and " /live " in activity.subject and activity.is_connected
+    assert any("in __call__" in line for line in activity.stack)
+    gate.open.set()
+    assert ws.read_close() == (1000, "")
+    eventually(lambda: busy(running) == [])
+
+
+def test_other_threads_are_shown_once_each(serve):
+    running = serve(lambda request: "hello", workers=2)
+    assert running.get("/").status == 200
+    eventually(lambda: len(running.server.dump().idle) == 2)
+    dump = running.server.dump()
+    names = [name for name, _ in dump.others]
+    assert {"MainThread", "ushabti-pool", "ushabti-log"} <= set(names)
+    assert not set(names) & set(dump.idle)
+    text = dump.as_text()
+    assert text.count("other thread MainThread\n") == 1
+    assert "in test_other_threads_are_shown_once_each" in text
+
+
+@pytest.mark.time_limit(120)
+def test_dump_under_load(serve, effort: int):
+    """Workers come and go, threads beside them start and end, requests last microseconds: a dump has no worse stack."""
+    told = Told()
+    router = Router()
+
+    def marked_hello() -> str:
+        return "hello"
+
+    router.get("/hello", lambda request: marked_hello())
+
+    @router.get("/nap")
+    def nap_handler(request):
+        time.sleep(0.002)
+        return "nap"
+
+    router.websocket("/live", told.handler(on_message=lambda ws, message: ws.send(message)))
+    running = serve(router, workers="1-16", thread_idle=0.1)
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def guarded(work: Any) -> None:
+        try:
+            while not stop.is_set():
+                work()
+        except BaseException as problem:
+            failed.append(problem)
+
+    def hello() -> None:
+        with running.connect() as raw:
+            for _ in range(50):
+                raw.send(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n" * 4)
+                assert [raw.read_response().body for _ in range(4)] == [b"hello"] * 4
+
+    def nap() -> None:
+        assert running.get("/nap").body == b"nap"
+
+    def talk() -> None:
+        with dial(running, "/live") as ws:
+            for _ in range(50):
+                ws.send("a", "b")
+                assert [ws.read(), ws.read()] == ["a", "b"]
+            ws.close()
+
+    def churn() -> None:
+        threads = [threading.Thread(target=sum, args=(range(100),)) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    clients = [threading.Thread(target=guarded, args=(work,)) for work in (hello, hello, nap, nap, nap, talk, churn)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for client in clients:
+            client.start()
+        seen = set()
+        for _ in range(100 * effort):
+            dump = running.server.dump()
+            assert dump.as_text().endswith("==== end of dump\n") and dump.as_json()
+            for activity in dump.busy:
+                seen.add(activity.subject.partition(" of ")[0])
+                if "/hello" not in activity.subject:
+                    assert not any("marked_hello" in line for line in activity.stack), activity
+            stats = running.server.stats()
+            assert sum(stats["connections"].values()) < 100
+            counts = [count for _, count in stats["queue_waits"]["buckets"]]
+            assert counts == sorted(counts) and counts[-1] <= stats["queue_waits"]["count"]
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+        sys.setswitchinterval(interval)
+    assert failed == []
+    assert "GET /nap" in seen
+    eventually(lambda: running.server.dump().busy == [])
+
+
+def test_sigquit_writes_the_dump_and_goes_on():
+    with Process() as process, process.connect() as held, process.connect() as other:
+        held.send(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert process.read() == {"held": True}
+        for count in (1, 2):
+            process.signal(signal.SIGQUIT)
+            eventually(lambda: process.log.count("==== end of dump") == count)  # noqa: B023  (used in this round)
+        assert process.log.count("request GET /hold (route /hold)") == 2 and "in hold" in process.log
+        other.send(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert other.read_response().body == b"hello"
+        process.signal(signal.SIGTERM)
+        eventually(lambda: "SIGTERM: stopping" in process.log)
+        # Who a stop waits for is what one wants to know.
+        process.signal(signal.SIGQUIT)
+        eventually(lambda: process.log.count("request GET /hold (route /hold)") == 3)
+        process.let_go()
+        assert held.read_response().body == b"let go"
+        assert process.read() == {"clean": True}
+        assert process.wait() == 0

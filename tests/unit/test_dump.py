@@ -1,0 +1,148 @@
+"""The thread dump, made of what is put into it by hand."""
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ushabti.dump import Dump, escaped, stack_of
+
+
+class Sleeper:
+    """A thread that stands in a function of a known name."""
+
+    def __init__(self) -> None:
+        self.entered, self.wake = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self.stand_here, name="sleeper\x1b[2J")
+        self.thread.start()
+        assert self.entered.wait(10) and self.thread.ident is not None
+        self.number: int = self.thread.ident
+
+    def stand_here(self) -> None:
+        self.entered.set()
+        self.wake.wait(10)
+
+    def task(self, kind: str = "request", **changed: Any) -> tuple[Any, ...]:
+        task = {"verb": "GET", "target": "/", "place": 0, "age": 2.0, "waited": 0.5, "running": 1.5, "there": True}
+        return (kind, *{**task, **changed}.values())
+
+
+@pytest.fixture
+def sleeper() -> Iterator[Sleeper]:
+    sleeper = Sleeper()
+    yield sleeper
+    sleeper.wake.set()
+    sleeper.thread.join()
+
+
+def take(*looks: Any, patterns: tuple[str, ...] = ("/{name}",)) -> Dump:
+    """A dump of what the desks show, look after look; the last one again and again."""
+    left = list(looks)
+    return Dump.take("a test", {"workers": 7}, lambda: left.pop(0) if len(left) > 1 else left[0], list, patterns)
+
+
+def test_request_is_shown_with_its_stack(sleeper: Sleeper):
+    dump = take([(sleeper.number, 3, sleeper.task(target="/ani?x=1"))])
+    [activity] = dump.busy
+    assert (activity.kind, activity.subject, activity.route) == ("request", "GET /ani?x=1", "/{name}")
+    assert (activity.age, activity.waited, activity.running, activity.is_connected) == (2.0, 0.5, 1.5, True)
+    assert any("in stand_here" in line for line in activity.stack)
+    assert "  self.wake.wait(10)" in activity.stack
+    assert not any(threading.__file__ in line for line in activity.stack[:1]), "how it began tells nothing"
+    text = dump.as_text()
+    assert "request GET /ani?x=1 (route /{name})" in text
+    assert "2.000 s old; 0.500 s in the queue, 1.500 s with the worker; the client is there" in text
+    assert text.startswith("==== a test: workers 7\n") and text.endswith("==== end of dump\n")
+
+
+def test_handlers_behind_the_routes_have_no_pattern(sleeper: Sleeper):
+    [activity] = take([(sleeper.number, 3, sleeper.task(place=1))]).busy
+    assert activity.route == ""
+
+
+@pytest.mark.parametrize("then", [[], "another", "idle"])
+def test_stack_of_another_piece_of_work_is_not_shown(sleeper: Sleeper, then: Any):
+    row = (sleeper.number, 3, sleeper.task())
+    after = {"another": [(sleeper.number, 4, sleeper.task())], "idle": [(sleeper.number, 3, None)]}.get(str(then), [])
+    dump = take([row], after)
+    assert dump.busy[0].has_ended and dump.busy[0].stack == []
+    assert "has ended meanwhile" in dump.as_text()
+    assert "stand_here" not in dump.as_text()
+
+
+def test_oldest_comes_first(sleeper: Sleeper):
+    rows = [(number, 1, sleeper.task(age=age)) for number, age in ((-1, 1.0), (-2, 9.0), (-3, 3.0))]
+    assert [activity.age for activity in take(rows).busy] == [9.0, 3.0, 1.0]
+
+
+def test_idle_workers_are_one_line(sleeper: Sleeper):
+    dump = take([(sleeper.number, 0, None), (-1, 0, None)])
+    assert dump.busy == [] and len(dump.idle) == 2
+    assert [line for line in dump.as_text().splitlines() if line.startswith("idle workers: ")] == [
+        "idle workers: sleeper\\x1b[2J, thread -1"
+    ]
+
+
+def test_text_that_clients_chose_cannot_command_a_terminal(sleeper: Sleeper):
+    text = take([(sleeper.number, 3, sleeper.task(target="/\x1b]0;title\x07\x9b2J\r\n==== end of dump"))]).as_text()
+    assert "/\\x1b]0;title\\x07\\x9b2J\\r\\n==== end of dump" in text
+    assert text.replace("\n", "").isprintable()
+    assert text.splitlines().count("==== end of dump") == 1
+
+
+def test_long_targets_are_cut_in_the_text_and_whole_in_json(sleeper: Sleeper):
+    dump = take([(sleeper.number, 3, sleeper.task(target="/" + "x" * 30_000))])
+    assert max(map(len, dump.as_text().splitlines())) < 1100
+    assert json.loads(dump.as_json())["busy"][0]["subject"] == "GET /" + "x" * 30_000
+
+
+def test_json_has_what_the_text_has(sleeper: Sleeper):
+    plain = json.loads(take([(sleeper.number, 3, sleeper.task()), (-1, 0, None)]).as_json())
+    assert plain["title"] == "a test" and plain["counts"] == {"workers": 7}
+    assert plain["busy"][0]["thread"] == "sleeper\x1b[2J"
+    assert plain["idle"] == ["thread -1"]
+    assert "MainThread" in [other["thread"] for other in plain["others"]]
+
+
+def test_thread_of_a_socket_is_shown_with_the_socket(sleeper: Sleeper):
+    class Socket:
+        open = False
+
+        def __repr__(self) -> str:
+            return "<WebSocket 7 /live open>"
+
+    sockets = [(sleeper.number, Socket(), 0.0)]
+    [activity] = Dump.take("a test", {}, list, lambda: sockets, ()).busy
+    assert (activity.kind, activity.subject) == ("websocket thread", "<WebSocket 7 /live open>")
+    assert not activity.is_connected and any("stand_here" in line for line in activity.stack)
+
+
+def test_stack_of_one_thread(sleeper: Sleeper):
+    lines = stack_of(sleeper.number)
+    assert "in stand_here" in "\n".join(lines)
+    assert stack_of(-1) == []
+
+
+def test_deep_stack_is_cut_at_its_outer_end():
+    def dive(depth: int) -> list[str]:
+        return dive(depth - 1) if depth else stack_of(threading.get_ident())
+
+    lines = dive(300)
+    assert len(lines) <= 400 and lines[-2].endswith("in stack_of")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/a b", "/a b"),
+        ("/\t", "/\\t"),
+        ("\u202e", "\\u202e"),
+        ("\udc80", "\\udc80"),
+        ("é", "é"),
+        ("x" * 201, "x" * 200 + "..."),
+    ],
+)
+def test_escaped(text: str, shown: str):
+    assert escaped(text) == shown

@@ -1,4 +1,4 @@
-"""The command ``ushabti``: serves an application, lists its routes, or checks that it would start.
+"""The command ``ushabti``: serves an application, lists its routes, checks that it would start, or asks a running one.
 
 Exit status: 0 after a clean stop; 1 when something was cut off or failed while serving; 2 for what the operator has to
 mend, which is told in one sentence, with a traceback only if the application's own code raised.
@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import ushabti
 from ushabti import logs
+from ushabti.ask import ask
 from ushabti.config import Settings
 from ushabti.endpoints import Scope
 from ushabti.errors import ConfigError
@@ -39,7 +40,8 @@ _GROUPS = ("Where to listen", "Workers", "Limits", "Time limits", "WebSockets", 
 _USAGE = """\
 ushabti MODULE:ATTRIBUTE [options]           serve an application
        ushabti routes MODULE:ATTRIBUTE [options]    list its routes
-       ushabti check MODULE:ATTRIBUTE [options]     build it, open no socket, show all settings"""
+       ushabti check MODULE:ATTRIBUTE [options]     build it, open no socket, show all settings
+       ushabti dump --admin ADDRESS                 show what a running server's threads do"""
 
 _DESCRIPTION = """\
 MODULE:ATTRIBUTE names a Router, or one handler for everything: shop.web:router, or shop.web:make()
@@ -50,8 +52,9 @@ Every option can also be set in the environment, as USHABTI_MAX_QUEUE=2048, and 
 --config, as max_queue = 2048. The command line wins over the environment, that over the file.
 
 SIGTERM and SIGINT (Ctrl-C) stop the server when all is answered, a second one at once; SIGUSR1
-opens the access log's file again. Exit status: 0 clean stop, 1 something was cut off or failed
-(an on_start hook too), 2 mistake in the call or the application."""
+opens the access log's file again, SIGQUIT writes what all threads do to standard error. Exit
+status: 0 clean stop, 1 something was cut off or failed (an on_start hook too), 2 mistake in the
+call or the application."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,6 +95,8 @@ def _run(arguments: Sequence[str]) -> int:
     command, spec = _command(known.words)
     sources = _sources(known)
     given = {**sources[2], **sources[1], **sources[0]}
+    if command == "dump":
+        return _dump(given.get("admin"))
     for name in ("bind", "host", "port"):
         given.pop(name, None)
     given.update(where_to_listen(sources))
@@ -103,6 +108,10 @@ def _command(words: list[str]) -> tuple[str, str]:
     match words:
         case []:
             raise ConfigError("no application was named: write MODULE:ATTRIBUTE, for example shop.web:router")
+        case ["dump"]:
+            return "dump", ""
+        case ["dump", *_]:
+            raise ConfigError("dump asks a server that runs, not an application: write ushabti dump --admin ADDRESS")
         case [word] if word in _COMMANDS:
             advice = f"write ushabti {word} MODULE:ATTRIBUTE, or, to serve a module of that name, {word}:router"
             raise ConfigError(f"{word} of which application: {advice}")
@@ -111,7 +120,7 @@ def _command(words: list[str]) -> tuple[str, str]:
         case [word, spec] if word in _COMMANDS:
             return word, spec
         case [word, _]:
-            raise ConfigError(f"there is no command {word}: write routes, check, or MODULE:ATTRIBUTE alone")
+            raise ConfigError(f"there is no command {word}: write routes, check, dump, or MODULE:ATTRIBUTE alone")
     raise ConfigError(f"one application at a time, not {', '.join(words)}")
 
 
@@ -124,6 +133,14 @@ def _sources(known: argparse.Namespace) -> list[dict[str, Given]]:
     }
     file = known.config or os.environ.get("USHABTI_CONFIG")
     return [line, from_environment(os.environ), from_file(file) if file else {}]
+
+
+def _dump(admin: Given | None) -> int:
+    address = SCHEMA["admin"].kind.read(admin.value, admin.label) if admin is not None else None
+    if address is None:
+        raise ConfigError("dump of which server: write ushabti dump --admin ADDRESS, or set USHABTI_ADMIN")
+    print(ask(address, "/dump"), end="")
+    return 0
 
 
 class _Parser(argparse.ArgumentParser):

@@ -49,6 +49,7 @@ class Settings:
     server_header: str | None
     access_log: Literal["off", "text", "json"]
     access_log_file: str | None
+    admin: str | None
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Self:

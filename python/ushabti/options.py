@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypedDict, get_args
 
 from ushabti.values import (
+    ADDRESS,
     ADDRESSES,
     CONNECTIONS,
     FIELD,
@@ -364,6 +365,16 @@ class Options(TypedDict, total=False):
             "Answers and log",
             "File to append access lines to (USR1 reopens it), instead of logging",
             "a container's log is its standard error",
+        ),
+    ]
+    admin: Annotated[
+        str | None,
+        Option(
+            ADDRESS,
+            None,
+            "Where to listen",
+            "Where to serve /dump, /stats, /metrics and /health to the operator",
+            "they show what clients ask for, so they are served only where told; a Unix socket is its owner's alone",
         ),
     ]
 

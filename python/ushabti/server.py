@@ -17,6 +17,7 @@ from typing import Any, Unpack
 
 from ushabti import _core, signals
 from ushabti.address import Address
+from ushabti.admin import admin_router
 from ushabti.alerts import AlertThread
 from ushabti.config import Settings
 from ushabti.dump import Dump
@@ -76,6 +77,9 @@ class Server:
     Raises:
         ConfigError: An option or the application cannot work. Nothing has been opened then.
     """
+
+    _is_private = False
+    _thread_name = "ushabti"
 
     def __init__(
         self,
@@ -146,7 +150,12 @@ class Server:
             self._on_failure,
             self._frozen.on_thread_start,
             self._frozen.on_thread_stop,
+            name=self._thread_name,
         )
+        self._admin: Server | None = None
+        if self.settings.admin is not None:
+            # It must not keep this server alive, which the garbage collector would not see.
+            self._admin = _AdminServer(admin_router(weakref.proxy(self)), workers=(1, 2), max_connections=64)
         self._access = AccessWriter.from_settings(self.settings)
         self._log = LogThread(self._core, self._access)
         self._alerts = AlertThread(self._core, application)
@@ -173,6 +182,17 @@ class Server:
     def addresses(self) -> tuple[Address, ...]:
         """Every address that the server listens on; empty before the start."""
         return self._addresses
+
+    @property
+    def admin_address(self) -> Address | None:
+        """Where the option ``admin`` is served; None before the start, and without it."""
+        return self._admin._addresses[0] if self._admin is not None and self._admin._addresses else None
+
+    @property
+    def state(self) -> str:
+        """``starting``, ``running``, ``stopping`` from the first moment of a stop on, or ``failed``."""
+        now = "stopping" if self.stopping.is_set() else "running" if self._settled.is_set() else "starting"
+        return "failed" if self._core.has_failed() else now
 
     def stats(self) -> dict[str, Any]:
         """Counters of this moment.
@@ -254,7 +274,9 @@ class Server:
         return not is_stopped
 
     def _open(self, bind: Sequence[str]) -> None:
-        bound = [address for one in bind for address in self._core.bind(one)]
+        if self._admin is not None and self.settings.admin is not None:
+            logger.info("admin: listening on %s", self._admin.start(bind=[self.settings.admin]))
+        bound = [address for one in bind for address in self._core.bind(one, private=self._is_private)]
         self._addresses = tuple(Address(address, self.stop) for address in bound)
         self._access.open()
         self._log.start()
@@ -463,10 +485,19 @@ class Server:
             self._log.join(_LEAVE_S)
         if not self._log.is_alive():
             self._access.close()
+        if self._admin is not None:
+            self._admin.stop(_LEAVE_CUT_S)
         _running.discard(self)
         self._phase = _Phase.STOPPED
         self._settled.set()
         self._stopped.set()
+
+
+class _AdminServer(Server):
+    """A server beside the server, for the option ``admin``: it answers while all workers of that one are stuck."""
+
+    _is_private = True
+    _thread_name = "ushabti-admin"
 
 
 def _append(endpoints: list[Callable[..., object]], endpoint: Callable[..., object] | None) -> int | None:

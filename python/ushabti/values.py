@@ -14,6 +14,7 @@ from typing import Any
 from ushabti.errors import ConfigError
 
 __all__ = [
+    "ADDRESS",
     "ADDRESSES",
     "CONNECTIONS",
     "DEFAULT_LANE",
@@ -309,6 +310,14 @@ def _read_addresses(value: Any, name: str) -> list[str]:
     return addresses
 
 
+def _read_address(value: Any, name: str) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or ":" not in value or value.startswith("fd:"):
+        raise refusal(name, value, 'write an address such as "unix:admin.sock" or "127.0.0.1:9100"')
+    return value
+
+
 def _read_flag(value: Any, name: str) -> bool:
     read = {"true": True, "on": True, "false": False, "off": False}.get(value) if isinstance(value, str) else value
     if not isinstance(read, bool):
@@ -330,6 +339,8 @@ def _read_origins(value: Any, name: str) -> tuple[str, ...]:
     return tuple(origin.removesuffix(_DEFAULT_PORTS.get(origin.partition("://")[0], "")) for origin in origins)
 
 
+#: One listening address; empty for none.
+ADDRESS = Kind("unix:PATH|HOST:PORT", _read_address, lambda value: value or "none")
 #: Listening addresses: a list, or text with blanks or commas between them.
 ADDRESSES = Kind("ADDRESS", _read_addresses, ", ".join)
 #: A number of connections that the system's limit of descriptors allows; "auto" derives it from that.

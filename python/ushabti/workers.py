@@ -225,6 +225,7 @@ class Workers:
         application: What the workers call.
         lanes: Name, and the least and the most threads, of each lane.
         hooks: What each pool is given after that.
+        name: What the threads' names begin with.
     """
 
     def __init__(
@@ -233,10 +234,11 @@ class Workers:
         application: _core.Application,
         lanes: Iterable[tuple[str, int, int]],
         *hooks: Any,
+        name: str = "ushabti",
     ) -> None:
         self._pools = [
-            WorkerPool(core, application, number, "ushabti" if number == 0 else f"ushabti-{name}", minimum, *hooks)
-            for number, (name, minimum, _) in enumerate(lanes)
+            WorkerPool(core, application, number, f"{name}-{lane}" if number else name, minimum, *hooks)
+            for number, (lane, minimum, _) in enumerate(lanes)
         ]
 
     def start(self) -> None:

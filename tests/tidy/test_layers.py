@@ -16,7 +16,7 @@ PACKAGE = ROOT / "python" / "ushabti"
 # new arrow between components is the change that deserves the most thought.
 LAYERS = (
     {"errors"},
-    {"_core", "address", "dump", "handlers", "patterns", "signals", "values"},
+    {"_core", "address", "ask", "dump", "handlers", "metrics", "patterns", "signals", "values"},
     {"alerts", "options", "responses"},
     {"config"},
     {"endpoints", "gathering", "logs", "sources", "workers"},
@@ -25,7 +25,7 @@ LAYERS = (
     {"routes"},
     {"frozen"},
     {"routing"},
-    {"faults"},
+    {"admin", "faults"},
     {"locate", "server"},
     {"__init__"},
     {"testing_socket"},

@@ -301,11 +301,11 @@ pub struct HistogramCounts {
 
 impl Histogram {
     fn add(&self, wait: Duration) {
-        let micros = wait.as_nanos().div_ceil(1_000) as u64;
+        let nanos = wait.as_nanos() as u64;
         // Most are short, and found at once.
-        let place = WAIT_BOUNDS_US.iter().position(|&bound| micros <= bound).unwrap_or(WAIT_BOUNDS_US.len());
+        let place = WAIT_BOUNDS_US.iter().position(|&bound| nanos <= bound * 1_000).unwrap_or(WAIT_BOUNDS_US.len());
         add(&self.counts[place], 1);
-        add(&self.nanos, wait.as_nanos() as u64);
+        add(&self.nanos, nanos);
     }
 
     fn merge(&self, other: &HistogramCounts) {

@@ -56,6 +56,9 @@ stop-load: build  ## Stops a server under 100,000 requests, ten times: not one m
 audit: setup  ## Licences and sources of what is built on, and known vulnerabilities where the data can be had.
 	@$(IN_VENV) tools.audit $(ARGS)
 
+fuzz: setup  ## Fuzzes each parser for a minute. ARGS: targets, --seconds, --jobs.
+	@$(IN_VENV) tools.fuzz $(ARGS)
+
 free-threaded: setup  ## Builds a CPython without the GIL and runs the Python tests on it.
 	@$(IN_VENV) tools.free_threaded $(ARGS)
 

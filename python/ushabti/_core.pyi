@@ -38,8 +38,8 @@ class _Policy(Protocol):
     @property
     def queue(self) -> int | None: ...
 
-# Method, target, handler, and seconds since the request was complete.
-_Late = tuple[str, str, Callable[..., object], float]
+# Method, target, handler, seconds since the request was complete, and the thread that handles it.
+_Late = tuple[str, str, Callable[..., object], float, int | None]
 
 # Number, methods, parts, policy.
 _Route = tuple[int, Sequence[str] | None, Sequence[Sequence[str]], _Policy | None]

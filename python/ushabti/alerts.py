@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from ushabti import _core
+from ushabti.dump import escaped, stack_of
 from ushabti.handlers import describe
 
 __all__ = ["AlertThread"]
@@ -30,13 +31,15 @@ class AlertThread(threading.Thread):
                 for callback in alert:
                     _call(callback)
             else:
-                method, target, handler, passed = alert
+                method, target, handler, passed, thread = alert
+                stack = [] if thread is None else stack_of(thread)
                 logger.warning(
-                    "%s %s: %s has not answered in %.3f s; the client was told 504, and it goes on",
-                    method,
-                    target,
+                    "%s %s: %s has not answered in %.3f s; the client was told 504, and it goes on%s",
+                    escaped(method),
+                    escaped(target),
                     describe(handler),
                     passed,
+                    "".join(f"\n    {line}" for line in stack),
                 )
 
 

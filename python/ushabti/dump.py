@@ -34,8 +34,9 @@ class Activity(NamedTuple):
 
     Attributes:
         thread: The thread's name.
-        kind: ``request``, ``websocket``, or ``websocket thread`` for a blocking handler.
-        subject: Method and target of a request; the event and the number of a socket.
+        kind: ``request``, ``call`` (one that a request has spread over the workers), ``websocket``, or
+            ``websocket thread`` for a blocking handler.
+        subject: Method and target of the request; the event and the number of a socket.
         route: The route's pattern; empty if there is none.
         age: Since the request's head was complete, or the thread began with the socket, in seconds.
         waited: How long the request has waited for a worker, when it was complete.
@@ -113,7 +114,7 @@ class Dump(NamedTuple):
                 idle.append(name)
                 continue
             kind, verb, target, place, age, waited, running, is_connected = task
-            if kind == "request":
+            if kind in ("request", "call"):
                 # Behind the routes stand the handlers of 404 and 405.
                 subject, route = f"{verb} {target}", patterns[place] if place < len(patterns) else ""
             else:

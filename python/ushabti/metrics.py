@@ -10,13 +10,16 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class _Family(NamedTuple):
-    """One metric: its key in the statistics, its name, its kind, its help, and the label of a key that has several."""
+    """One metric: its key in the statistics, its name, kind and help, the label of a key that has several, and which part
+    of each of these it is.
+    """
 
     key: str
     name: str
     kind: str
     help: str
     label: str = ""
+    part: str = ""
 
 
 _FAMILIES = (
@@ -31,11 +34,16 @@ _FAMILIES = (
         "answers", "answers_total", "counter", "Answers by class of status; discarded: the client was gone.", "class"
     ),
     _Family("answers_without_worker", "answers_without_worker_total", "counter", "Answers that took no worker."),
+    _Family("requests_abandoned", "requests_abandoned_total", "counter", "Requests never run: the client had left."),
+    _Family("refusals", "refusals_total", "counter", "Requests refused by the IO thread.", "reason"),
     _Family("queue_waiting", "queue_waiting", "gauge", "Requests and WebSockets that wait for a worker."),
     _Family("queue_waits", "queue_wait_seconds", "histogram", "From a request being complete to its handler."),
     _Family("workers", "workers", "gauge", "Worker threads."),
     _Family("workers_busy", "workers_busy", "gauge", "Worker threads that have something in hand."),
     _Family("workers_idle", "workers_idle", "gauge", "Worker threads that sleep."),
+    _Family("lanes", "lane_queue_waiting", "gauge", "What waits for a worker of a lane.", "lane", "queue_waiting"),
+    _Family("lanes", "lane_workers", "gauge", "Worker threads of a lane.", "lane", "workers"),
+    _Family("lanes", "lane_workers_idle", "gauge", "Worker threads of a lane that sleep.", "lane", "workers_idle"),
     _Family("gil_waits", "gil_wait_seconds", "summary", "What workers waited for the interpreter."),
     _Family("websockets_open", "websockets_open", "gauge", "Open WebSockets."),
     _Family("websocket_messages", "websocket_messages_total", "counter", "Messages of WebSockets received."),
@@ -60,7 +68,8 @@ def _lines(family: _Family, stats: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name}_count {value['count']}"
     elif family.label:
         for label, count in value.items():
-            yield f'{name}{{{family.label}="{_quoted(label)}"}} {count}'
+            number = count[family.part] if family.part else count
+            yield f'{name}{{{family.label}="{_quoted(label)}"}} {number}'
     else:
         yield f"{name} {value}"
 

@@ -11,7 +11,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from types import FrameType
 from typing import Any, Unpack
 
@@ -19,20 +18,16 @@ from ushabti import _core, signals
 from ushabti.address import Address
 from ushabti.admin import admin_router
 from ushabti.alerts import AlertThread
+from ushabti.assembly import assemble, with_reserved_lane
 from ushabti.config import Settings
 from ushabti.dump import Dump
 from ushabti.errors import ServerStateError
-from ushabti.faults import Faults, cut, dropped, surplus
-from ushabti.gathering import Gather
-from ushabti.handlers import returned_nothing
 from ushabti.logs import AccessWriter, LogThread, set_up
 from ushabti.options import Options
 from ushabti.patterns import Pattern
-from ushabti.responses import BYTES_TYPE, TEXT_TYPE, Response
 from ushabti.routing import Router
 from ushabti.socket_threads import SocketThreads
-from ushabti.values import RESERVED_LANE
-from ushabti.websocket import Binder, Event, socket_failed
+from ushabti.websocket import Binder
 from ushabti.workers import Workers
 
 __all__ = ["Address", "Server"]
@@ -113,36 +108,12 @@ class Server:
         self._is_in_hook = False
         self._addresses: tuple[Address, ...] = ()
 
-        endpoints = list(self._frozen.endpoints)
-        missing = _append(endpoints, self._frozen.not_found)
-        mismatched = _append(endpoints, self._frozen.method_not_allowed)
-        self.settings = self._with_reserved_lane(self.settings)
-        routes = _core.RouteTable(self._frozen.routes, [name for name, _, _ in self.settings.lanes])
-        self._core = _core.Server(
-            self.settings, routes, hub=self._frozen.hub, not_found=missing, method_not_allowed=mismatched
-        )
+        self.settings = with_reserved_lane(self.settings, self._frozen)
         self._socket_threads = SocketThreads(
             self.settings.websocket_threads, self._frozen.on_thread_start, self._frozen.on_thread_stop
         )
-        application = _core.Application(
-            endpoints=endpoints,
-            routes=routes,
-            as_response=self._frozen.as_response,
-            fail=Faults(self._frozen),
-            nothing=returned_nothing,
-            surplus=surplus,
-            cut=cut,
-            dropped=dropped,
-            gather=Gather,
-            response=Response,
-            loads=self._frozen.loads,
-            dumps=self._frozen.dumps,
-            bind=Binder(websocket_handler, self._socket_threads),
-            socket_failed=socket_failed,
-            events=tuple(Event),
-            text_type=TEXT_TYPE,
-            bytes_type=BYTES_TYPE,
-        )
+        bind = Binder(websocket_handler, self._socket_threads)
+        self._core, application = assemble(self._frozen, self.settings, bind)
         self._workers = Workers(
             self._core,
             application,
@@ -159,12 +130,6 @@ class Server:
         self._access = AccessWriter.from_settings(self.settings)
         self._log = LogThread(self._core, self._access)
         self._alerts = AlertThread(self._core, application)
-
-    def _with_reserved_lane(self, settings: Settings) -> Settings:
-        policies = [policy for _, _, _, policy in self._frozen.routes if policy is not None]
-        if not any(policy.lane == RESERVED_LANE for policy in policies):
-            return settings
-        return replace(settings, lanes=(*settings.lanes, (RESERVED_LANE, 1, 1)))
 
     @property
     def hub(self) -> _core.Hub:
@@ -498,13 +463,6 @@ class _AdminServer(Server):
 
     _is_private = True
     _thread_name = "ushabti-admin"
-
-
-def _append(endpoints: list[Callable[..., object]], endpoint: Callable[..., object] | None) -> int | None:
-    if endpoint is None:
-        return None
-    endpoints.append(endpoint)
-    return len(endpoints) - 1
 
 
 _running: "weakref.WeakSet[Server]" = weakref.WeakSet()

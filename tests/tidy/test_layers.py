@@ -26,6 +26,7 @@ LAYERS = (
     {"frozen"},
     {"routing"},
     {"admin", "faults"},
+    {"assembly"},
     {"locate", "server"},
     {"__init__"},
     {"testing_socket"},

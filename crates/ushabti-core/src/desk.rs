@@ -25,6 +25,8 @@ pub enum Work {
     Request(Arc<Request>),
     /// A WebSocket, and the name of the event that its handler is told.
     Event(Arc<Socket>, &'static str),
+    /// A call of a block of calls, and the request whose handler has spread them.
+    Call(Arc<Request>),
 }
 
 struct Held {
@@ -119,6 +121,15 @@ pub enum Subject {
         /// How old it is: since its head was complete.
         age: Duration,
     },
+    /// A call that a request has spread over the workers.
+    Call {
+        /// The request's method.
+        method: String,
+        /// Its target as it came.
+        target: String,
+        /// The number of its route.
+        route: u32,
+    },
     /// A WebSocket.
     Event {
         /// The number of the socket.
@@ -138,6 +149,14 @@ impl Task {
                     route: request.route,
                     waited: since.saturating_duration_since(request.ready),
                     age: now.saturating_duration_since(request.received),
+                };
+                (subject, !request.is_disconnected())
+            }
+            Work::Call(request) => {
+                let subject = Subject::Call {
+                    method: request.head.method().to_owned(),
+                    target: request.head.target().to_owned(),
+                    route: request.route,
                 };
                 (subject, !request.is_disconnected())
             }
@@ -180,6 +199,16 @@ impl Desks {
                 Sight { thread: desk.thread, number: held.number, task }
             })
             .collect()
+    }
+
+    /// The interpreter's number of the thread that handles a request, if one does. Any thread.
+    pub fn thread_of(&self, request: &Arc<Request>) -> Option<u64> {
+        let desks = self.desks.lock();
+        let has_it = |desk: &&Arc<Desk>| match &desk.held.lock().work {
+            Some(Work::Request(other)) => Arc::ptr_eq(other, request),
+            _ => false,
+        };
+        desks.iter().find(has_it).map(|desk| desk.thread)
     }
 
     /// How many workers have something in hand. Any thread.

@@ -5,23 +5,29 @@
 //! so nothing is left behind whatever becomes of the jobs in the queue: a worker that comes later finds nothing to do.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use ushabti_core::Shared;
+use ushabti_core::desk::{Desk, Work};
+use ushabti_core::request::Request as CoreRequest;
 
 use crate::application::Application;
 use crate::call::call;
 use crate::exceptions::log_error;
 use crate::request::Request;
 
+/// What runs a call of a gathering, and the request that has spread it.
+type Block = (Py<PyAny>, Arc<CoreRequest>);
+
 /// The gatherings of an application whose blocks are open.
 #[derive(Default)]
 pub(crate) struct Calls {
     /// Held for a look or a change.
-    by_number: Mutex<HashMap<u64, Py<PyAny>>>,
+    by_number: Mutex<HashMap<u64, Block>>,
     last: AtomicU64,
 }
 
@@ -31,15 +37,20 @@ impl Calls {
         self.last.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn get<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
-        self.by_number.lock().get(&number).map(|help| help.bind(py).clone())
+    fn get<'py>(&self, py: Python<'py>, number: u64) -> Option<(Bound<'py, PyAny>, Arc<CoreRequest>)> {
+        self.by_number.lock().get(&number).map(|(help, request)| (help.bind(py).clone(), Arc::clone(request)))
     }
 }
 
 /// Runs one call of a gathering, and sees to it that a worker comes for the next. Worker, attached.
-pub(crate) fn help(py: Python<'_>, shared: &Shared, lane: usize, application: &Application, number: u64) {
-    let Some(help) = application.calls.get(py, number) else { return };
-    match call(&help, [], None).and_then(|more| more.is_truthy()) {
+pub(crate) fn help(py: Python<'_>, shared: &Shared, lane: usize, application: &Application, number: u64, desk: &Desk) {
+    let Some((help, request)) = application.calls.get(py, number) else { return };
+    desk.begin(Work::Call(request), Instant::now());
+    let result = call(&help, [], None).and_then(|more| more.is_truthy());
+    if !shared.is_forked() {
+        desk.end();
+    }
+    match result {
         // By way of the queue, so that requests that wait have their turn between two calls.
         Ok(true) => {
             shared.schedule_call(lane, number, Instant::now());
@@ -77,7 +88,7 @@ impl Tickets {
 
     /// Has `help()` called by the workers that come. It runs one call, and says whether more are left.
     fn open(&self, help: Py<PyAny>) {
-        let before = self.calls().by_number.lock().insert(self.number, help);
+        let before = self.calls().by_number.lock().insert(self.number, (help, Arc::clone(self.request.get().core())));
         drop(before);
     }
 

@@ -24,6 +24,9 @@ fn row(sight: Sight) -> Row {
                 let (age, waited) = (age.as_secs_f64(), waited.as_secs_f64());
                 ("request", method, target, u64::from(route), age, waited, running, task.is_connected)
             }
+            Subject::Call { method, target, route } => {
+                ("call", method, target, u64::from(route), running, 0.0, running, task.is_connected)
+            }
             Subject::Event { id, name } => {
                 ("websocket", name.to_owned(), String::new(), id, running, 0.0, running, task.is_connected)
             }

@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{
-    PyLookupError, PyRecursionError, PyTypeError, PyUnicodeDecodeError, PyUnicodeError, PyValueError,
-};
+use pyo3::exceptions::{PyLookupError, PyRecursionError, PyUnicodeDecodeError, PyUnicodeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -28,6 +26,8 @@ use crate::multidict::{MultiDict, latin1};
 use crate::reply::{Prepared, prepare};
 use crate::upgrade::{Subprotocols, upgrade};
 use crate::websocket::WebSocket;
+
+mod ending;
 
 /// One HTTP request (RFC 9110).
 ///
@@ -92,28 +92,6 @@ impl Request {
         &self.application
     }
 
-    /// Notes that it has become a WebSocket, whose events begin with [`Request::begin_events`].
-    pub(crate) fn set_upgraded(&self, upgraded: Upgraded) {
-        *self.upgraded.lock() = Some(upgraded);
-    }
-
-    /// The handler has returned, or `failed`: if it has made a WebSocket, that comes to life, or to its end.
-    pub(crate) fn begin_events(&self, failed: bool) {
-        let Some(upgraded) = self.upgraded.lock().take() else { return };
-        if failed {
-            upgraded.socket().fail();
-        }
-        upgraded.finish();
-    }
-
-    /// It is answered, or was to be: whether its client leaves concerns nobody any more. Attached.
-    pub(crate) fn end_watch(&self) {
-        let number = self.watch.swap(0, Ordering::Relaxed);
-        if number != 0 {
-            drop(self.application.get().watches.take(number));
-        }
-    }
-
     pub(crate) fn take_responder(&self) -> Option<Responder> {
         self.responder.lock().take()
     }
@@ -137,36 +115,6 @@ impl Request {
 
     fn field(&self, name: &str) -> Option<Cow<'_, str>> {
         self.core.head.field(name).map(latin1)
-    }
-}
-
-impl Drop for Request {
-    /// Nobody can answer any more what was deferred. The thread is attached, and may be in the midst of anything.
-    fn drop(&mut self) {
-        self.end_watch();
-        if !self.is_deferred() {
-            return;
-        }
-        let Some(responder) = self.responder.get_mut().take() else { return };
-        let is_awaited = !responder.is_forked() && !self.core.is_disconnected();
-        if !responder.is_forked() {
-            responder.refuse(&self.core, 500, &[], "");
-        }
-        if !is_awaited {
-            return;
-        }
-        Python::try_attach(|py| {
-            let raised = PyErr::take(py);
-            let application = self.application.get();
-            let endpoint = application.endpoint(py, self.core.route);
-            let (method, target) = (self.core.head.method(), self.core.head.target());
-            if let Err(failure) = application.dropped.bind(py).call1((endpoint, method, target)) {
-                failure.write_unraisable(py, None);
-            }
-            if let Some(raised) = raised {
-                raised.restore(py);
-            }
-        });
     }
 }
 
@@ -392,24 +340,7 @@ impl Request {
     ///
     /// Raises `TypeError` if it cannot be called.
     fn on_disconnect(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
-        if !callback.is_callable() {
-            return Err(PyTypeError::new_err(format!("on_disconnect takes a function, not {}", callback.get_type())));
-        }
-        let Some(exchange) = self.watched.filter(|_| !self.is_answered()) else { return Ok(()) };
-        let watches = &self.application.get().watches;
-        let number = match self.watch.load(Ordering::Relaxed) {
-            0 => {
-                let made = watches.number();
-                match self.watch.compare_exchange(0, made, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => made,
-                    Err(others) => others,
-                }
-            }
-            number => number,
-        };
-        watches.add(number, callback.unbind());
-        self.core.watch_client(exchange, number);
-        Ok(())
+        self.watch(callback)
     }
 
     /// Lets the handler return `None` with nothing answered: any thread answers later, by `respond`. A value that the handler

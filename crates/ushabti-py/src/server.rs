@@ -174,7 +174,7 @@ impl Server {
     }
 
     /// Waits for something that Python is to be told: a list of what is to be called because a client has left, or
-    /// `(method, target, handler, seconds)` of a request that was not answered before its deadline; `None` when the server has
+    /// `(method, target, handler, seconds, thread)` of a request that was not answered before its deadline; `None` when the server has
     /// stopped.
     fn take_alert<'py>(
         &self,
@@ -188,7 +188,8 @@ impl Server {
             Alert::Late(request) => {
                 let (head, handler) = (&request.head, application.endpoint(py, request.route));
                 let passed = request.ready.elapsed().as_secs_f64();
-                (head.method(), head.target(), handler, passed).into_pyobject(py)?.into_any()
+                let thread = self.core.shared().desks.thread_of(&request);
+                (head.method(), head.target(), handler, passed, thread).into_pyobject(py)?.into_any()
             }
         }))
     }

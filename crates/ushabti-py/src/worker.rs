@@ -109,7 +109,7 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, lane: usize, application: &Py
                 desk.begin(Work::Event(Arc::clone(&socket), ""), turn.now);
                 sockets::tell(py, shared, application.get(), socket, &desk);
             }
-            Job::Call(number) => calls::help(py, shared, lane, application.get(), number),
+            Job::Call(number) => calls::help(py, shared, lane, application.get(), number, &desk),
         }
         if shared.is_forked() {
             // The handler has forked, and this is the child. The parent answers; this thread ends, and being the

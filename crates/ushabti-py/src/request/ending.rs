@@ -1,0 +1,85 @@
+//! How a request ends: answered, become a WebSocket, left by its client, or dropped with its answer owed.
+
+use std::sync::atomic::Ordering;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use ushabti_core::websocket::Upgraded;
+
+use super::Request;
+
+impl Request {
+    /// Notes that it has become a WebSocket, whose events begin with [`Request::begin_events`].
+    pub(crate) fn set_upgraded(&self, upgraded: Upgraded) {
+        *self.upgraded.lock() = Some(upgraded);
+    }
+
+    /// The handler has returned, or `failed`: if it has made a WebSocket, that comes to life, or to its end.
+    pub(crate) fn begin_events(&self, failed: bool) {
+        let Some(upgraded) = self.upgraded.lock().take() else { return };
+        if failed {
+            upgraded.socket().fail();
+        }
+        upgraded.finish();
+    }
+
+    /// It is answered, or was to be: whether its client leaves concerns nobody any more. Attached.
+    pub(crate) fn end_watch(&self) {
+        let number = self.watch.swap(0, Ordering::Relaxed);
+        if number != 0 {
+            drop(self.application.get().watches.take(number));
+        }
+    }
+
+    /// `Request.on_disconnect`.
+    pub(super) fn watch(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
+        if !callback.is_callable() {
+            return Err(PyTypeError::new_err(format!("on_disconnect takes a function, not {}", callback.get_type())));
+        }
+        let Some(exchange) = self.watched.filter(|_| !self.is_answered()) else { return Ok(()) };
+        let watches = &self.application.get().watches;
+        let number = match self.watch.load(Ordering::Relaxed) {
+            0 => {
+                let made = watches.number();
+                match self.watch.compare_exchange(0, made, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => made,
+                    Err(others) => others,
+                }
+            }
+            number => number,
+        };
+        watches.add(number, callback.unbind());
+        self.core.watch_client(exchange, number);
+        Ok(())
+    }
+}
+
+impl Drop for Request {
+    /// Nobody can answer any more what was deferred. The thread is attached, and may be in the midst of anything.
+    fn drop(&mut self) {
+        self.end_watch();
+        if !self.is_deferred() {
+            return;
+        }
+        let Some(responder) = self.responder.get_mut().take() else { return };
+        let is_awaited = !responder.is_forked() && !self.core.is_disconnected();
+        if !responder.is_forked() {
+            responder.refuse(&self.core, 500, &[], "");
+        }
+        if !is_awaited {
+            return;
+        }
+        Python::try_attach(|py| {
+            let raised = PyErr::take(py);
+            let application = self.application.get();
+            let endpoint = application.endpoint(py, self.core.route);
+            let (method, target) = (self.core.head.method(), self.core.head.target());
+            if let Err(failure) = application.dropped.bind(py).call1((endpoint, method, target)) {
+                failure.write_unraisable(py, None);
+            }
+            if let Some(raised) = raised {
+                raised.restore(py);
+            }
+        });
+    }
+}

@@ -61,12 +61,10 @@ impl Desk {
         drop(work);
     }
 
-    /// Notes the next event of the socket that the worker has; `now` if there was one before.
-    pub fn event(&self, name: &'static str, now: Option<Instant>) {
+    /// Notes the next event of the socket that the worker has, `now`.
+    pub fn event(&self, name: &'static str, now: Instant) {
         let mut held = self.held.lock();
-        if let Some(now) = now {
-            held.since = now;
-        }
+        held.since = now;
         if let Some(Work::Event(_, event)) = &mut held.work {
             *event = name;
         }

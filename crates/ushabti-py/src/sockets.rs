@@ -9,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use slab::Slab;
 use ushabti_core::Shared;
-use ushabti_core::desk::Desk;
+use ushabti_core::desk::{Desk, Work};
 use ushabti_core::websocket::{Event, Fault, Gathered, Message as CoreMessage, Socket};
 
 use crate::application::Application;
@@ -53,15 +53,30 @@ enum Kind {
     Close,
 }
 
-/// Tells events of a socket that came from the queue, for the length of a turn. Worker, attached; the socket lies on its desk.
-pub(crate) fn tell(py: Python<'_>, shared: &Shared, application: &Application, core: Arc<Socket>, desk: &Desk) {
-    tell_in_turn(py, shared, application, core, desk);
+/// Tells events of a socket that came from the queue, for the length of a turn that begins `now`. Worker, attached; what it
+/// tells lies on its desk.
+pub(crate) fn tell(
+    py: Python<'_>,
+    shared: &Shared,
+    application: &Application,
+    core: Arc<Socket>,
+    desk: &Desk,
+    now: Instant,
+) {
+    tell_in_turn(py, shared, application, core, desk, now);
     if !shared.is_forked() {
         desk.end();
     }
 }
 
-fn tell_in_turn(py: Python<'_>, shared: &Shared, application: &Application, core: Arc<Socket>, desk: &Desk) {
+fn tell_in_turn(
+    py: Python<'_>,
+    shared: &Shared,
+    application: &Application,
+    core: Arc<Socket>,
+    desk: &Desk,
+    begun: Instant,
+) {
     let Some(socket) = application.sockets.get(py, &core) else { return };
     let mut gathered = None;
     // Most turns have one event and need no look at a clock.
@@ -73,12 +88,15 @@ fn tell_in_turn(py: Python<'_>, shared: &Shared, application: &Application, core
         if more && gathered.is_none() {
             gathered = Gathered::begin(shared, &core);
         }
-        if told > 0 {
-            now = Some(now.unwrap_or_else(Instant::now));
-            second = second.or(now);
+        let name = name_of(&event);
+        if told == 0 {
+            desk.begin(Work::Event(Arc::clone(&core), name), begun);
+        } else {
+            let now = now.unwrap_or_else(Instant::now);
+            second.get_or_insert(now);
+            desk.event(name, now);
         }
         told += 1;
-        desk.event(name_of(&event), now);
         let is_last = matches!(event, Event::Close(_) | Event::Discarded);
         tell_one(py, application, &socket, event);
         if shared.is_forked() {

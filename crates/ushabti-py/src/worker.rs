@@ -106,8 +106,7 @@ pub(crate) fn run(py: Python<'_>, shared: &Shared, lane: usize, application: &Py
                 }
             }
             Job::Events(socket) => {
-                desk.begin(Work::Event(Arc::clone(&socket), ""), turn.now);
-                sockets::tell(py, shared, application.get(), socket, &desk);
+                sockets::tell(py, shared, application.get(), socket, &desk, turn.now);
             }
             Job::Call(number) => calls::help(py, shared, lane, application.get(), number, &desk),
         }

@@ -369,7 +369,13 @@ impl HistogramCounts {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Weak;
+
+    use ushabti_proto::http1::head::RequestHead;
+
     use super::*;
+    use crate::listener::Peer;
+    use crate::routes::Params;
 
     #[test]
     fn waits_are_counted_in_every_bucket_that_is_long_enough() {
@@ -403,5 +409,46 @@ mod tests {
         drop(second);
         assert_eq!(shared.desks.waits(), before);
         assert!(shared.desks.look().is_empty());
+    }
+
+    #[test]
+    fn a_desk_shows_a_copy_of_what_lies_on_it() {
+        let shared = Shared::for_tests();
+        let desk = shared.desks.enter(&shared, 7);
+        let head = RequestHead::from_lines(b"GET /jars?x=1 HTTP/1.1\r\nHost: a\r\n").expect("a head");
+        let received = Instant::now();
+        let (ready, begun) = (received + Duration::from_millis(1), received + Duration::from_millis(3));
+        let request = Arc::new(Request {
+            head,
+            body: Vec::new(),
+            route: 5,
+            params: Params::default(),
+            allow: None,
+            peer: Peer::Unix,
+            received,
+            ready,
+            logged: false,
+            link: Weak::new(),
+        });
+        assert!(desk.begin(Work::Request(Arc::clone(&request)), begun).is_none());
+        let sight = shared.desks.look().remove(0);
+        assert_eq!(Arc::strong_count(&request), 2, "the desk has one, and the sight none");
+        let task = sight.task.expect("something lies there");
+        assert!(!task.is_connected, "there is no connection");
+        match task.subject {
+            Subject::Request { method, target, route, waited, .. } => {
+                assert_eq!((method.as_str(), target.as_str(), route), ("GET", "/jars?x=1", 5));
+                assert_eq!(waited, Duration::from_millis(2));
+            }
+            Subject::Event { .. } => panic!("it is a request"),
+        }
+        assert_eq!(shared.desks.busy(), 1);
+        let before = desk.begin(Work::Request(Arc::clone(&request)), begun);
+        assert!(before.is_some(), "work within work can be put back");
+        assert_eq!(shared.desks.look()[0].number, sight.number + 1);
+        desk.end();
+        drop(before);
+        assert_eq!((shared.desks.busy(), Arc::strong_count(&request)), (0, 1));
+        assert_eq!(shared.desks.look()[0].task, None);
     }
 }

@@ -10,8 +10,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class _Family(NamedTuple):
-    """One metric: its key in the statistics, its name, kind and help, the label of a key that has several, and which part
-    of each of these it is.
+    """One metric: its key in the statistics, its name, kind and help, the label of a key that has several, and which
+    part of each of these it is.
     """
 
     key: str

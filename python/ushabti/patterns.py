@@ -127,8 +127,10 @@ class Pattern:
         Whether the values have the form that the kinds of the parameters ask for is not checked.
 
         Raises:
-            ValueError: A parameter is missing, empty or unknown, or the pattern has a wildcard without a name.
+            ValueError: A parameter is missing, empty or unknown, or the pattern is empty or has a nameless wildcard.
         """
+        if not self.parts:
+            raise ValueError("the path '' is that of the prefix: ask the router in which this one is mounted")
         for name in values:
             if name not in self.names:
                 raise ValueError(f"pattern {self.text!r} has no parameter {name!r}")

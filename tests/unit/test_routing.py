@@ -278,6 +278,15 @@ def test_path_that_would_lead_elsewhere_is_refused(name: str, parameters: dict[s
         router.url_for(name, **parameters)
 
 
+def test_path_of_a_prefix_is_built_only_where_the_prefix_is_known() -> None:
+    router, inner = Router(), Router()
+    inner.get("", hello, name="all")
+    router.mount("/a", inner)
+    assert router.url_for("all") == "/a"
+    with pytest.raises(ValueError, match="ask the router in which this one is mounted"):
+        inner.url_for("all")
+
+
 def test_name_of_two_routes_is_refused() -> None:
     router = Router()
     router.get("/a", hello, name="x")

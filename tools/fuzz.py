@@ -32,7 +32,14 @@ INPUT_BYTES_MAX = 4096
 GRACE_S = 300.0
 
 # The dictionaries of the targets that read text.
-_DICTIONARIES = {"head": "http", "chunked": "http", "http": "http", "uri": "uri", "routes": "routes"}
+_DICTIONARIES = {
+    "head": "http",
+    "chunked": "http",
+    "http": "http",
+    "handshake": "handshake",
+    "uri": "uri",
+    "routes": "routes",
+}
 
 _HEADINGS = ("target", "executions", "per second", "coverage", "features", "corpus", "findings")
 

@@ -32,6 +32,14 @@ _ROUTES = (
     "GET /presuf/b/c\nGET /a_b.json\n",
 )
 
+_HANDSHAKES = (
+    b"permessage-deflate; client_max_window_bits",
+    b"permessage-deflate; server_max_window_bits=10, permessage-deflate; client_max_window_bits=15",
+    b'permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits="1\\0"',
+    b"foo; bar=baz ;qux , permessage-deflate;server_max_window_bits=8;client_max_window_bits=8",
+    b"Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: chat, superchat\r\n",
+)
+
 _QUERIES = (
     b"a=1&b=%20&c=x+y&&d&e=%zz&f=%C3%A9&%ff=%e2%82",
     b"/a%2Fb/c//d/%E4%B8%96",
@@ -49,6 +57,7 @@ def seeds(target: str) -> Iterator[bytes]:
         "head": _with_settings(_heads()),
         "chunked": _with_settings(_chunked_bodies()),
         "http": _with_settings(_requests()),
+        "handshake": _with_settings(iter(_HANDSHAKES)),
         "websocket": _with_settings(_frames()),
         "deflate": (bytes([0, mode, 0, 0]) + data for mode in range(3) for data in (*_TEXTS, *map(_deflated, _TEXTS))),
         "uri": iter(_QUERIES),

@@ -9,6 +9,7 @@
 //! | [`head`] | one request head | a plain reading of its lines |
 //! | [`chunked`] | a chunked body | a plain reading of its lines; our own encoder |
 //! | [`http`] | requests on one connection | the same bytes in other pieces |
+//! | [`handshake`] | the fields that open a WebSocket | a plain reading; what is agreed, against what was offered |
 //! | [`websocket`] | frames on one connection | the same bytes in other pieces; a plain reading of frames |
 //! | [`deflate`] | compressed messages | what was compressed; the same bytes in other pieces |
 //! | [`uri`] | decoding, queries, hosts | plain second decoders, and encoders that must be undone |
@@ -19,6 +20,7 @@
 
 pub mod chunked;
 pub mod deflate;
+pub mod handshake;
 pub mod head;
 pub mod http;
 mod matcher;

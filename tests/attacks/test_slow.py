@@ -109,7 +109,7 @@ def test_readers_that_take_nothing_are_cut_in_time(effort: int, target: str, eac
             eventually(lambda: siege.target.stats()["connections_accepted"] > count)
             eventually(lambda: siege.target.stats()["connections_open"] <= 1, LIMIT_S + SLACK_S)
             # Not one line for each: of many in a second, the log tells some and the number of the others.
-            assert "took no byte of its answer" in siege.target.log
+            eventually(lambda: "took no byte of its answer" in siege.target.log)
             # Nor does the system keep what nobody takes, which is more than the server's own memory.
             eventually(lambda: siege.held_by_system() < MIB)
 
@@ -133,4 +133,4 @@ def test_readers_that_take_a_little_at_a_time_are_cut_in_time(effort: int, targe
                 until=lambda: siege.target.stats()["connections_open"] <= 1,
             )
             assert siege.target.stats()["connections_open"] <= 1
-            assert "of its answer" in siege.target.log
+            eventually(lambda: "took its answer at less than" in siege.target.log)

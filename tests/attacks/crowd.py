@@ -34,8 +34,12 @@ class Hostile:
 
     @property
     def status(self) -> int:
-        """The status of the first answer that came; 0 if none did."""
-        return int(self.got[9:12]) if self.got.startswith(b"HTTP/1.1 ") else 0
+        """The status of the first final answer that came; 0 if none did."""
+        got = bytes(self.got)
+        while got.startswith(b"HTTP/1.1 1"):
+            # An interim answer (RFC 9110 section 15.2).
+            _, _, got = got.partition(b"\r\n\r\n")
+        return int(got[9:12]) if got.startswith(b"HTTP/1.1 ") else 0
 
 
 @contextmanager

@@ -110,6 +110,8 @@ class Siege:
             self.target.__exit__()
             raise
         self._client.start()
+        # It is there before the attack is, as one that comes later may be turned away with good reason.
+        eventually(lambda: self._asked or self._problems, PATIENCE_S)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -45,16 +45,17 @@ class Answer(NamedTuple):
 class Raw:
     """A client that sends exactly the bytes it is given, and reads answers strictly.
 
-    Every wait is bounded by ``timeout`` seconds and ends in ``TimeoutError``.
+    Every wait is bounded by ``timeout`` seconds and ends in ``TimeoutError``. ``source`` is the address that it comes
+    from, where that matters.
     """
 
-    def __init__(self, address: tuple[str, int] | str, timeout: float = PATIENCE_S) -> None:
+    def __init__(self, address: tuple[str, int] | str, timeout: float = PATIENCE_S, source: str | None = None) -> None:
         if isinstance(address, str):
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.socket.settimeout(timeout)
             self.socket.connect(address)
         else:
-            self.socket = socket.create_connection(address, timeout)
+            self.socket = socket.create_connection(address, timeout, (source, 0) if source else None)
             # A test that sends byte by byte wants to be read byte by byte.
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()

@@ -76,6 +76,7 @@ class Siege:
         ask: What the healthy client asks.
         expect: Status and body of the answer to that.
         stays: It keeps its connection, instead of making a new one after every tenth request.
+        source: The address that the healthy client comes from, if not that of the attack.
         options: Of the server.
 
     Attributes:
@@ -90,12 +91,13 @@ class Siege:
         ask: bytes = HELLO,
         expect: tuple[int, bytes] = (200, b"hello"),
         stays: bool = False,
+        source: str | None = None,
         **options: Any,
     ) -> None:
         # A worker above the minimum goes soon, so that the count of threads comes back.
         options = {"workers": [4, 32], "thread_idle": 0.5, **options}
         self._memory = memory
-        self._ask, self._expect, self._stays = ask, expect, stays
+        self._ask, self._expect, self._stays, self._source = ask, expect, stays, source
         self.target = Target(json.dumps(options))
         self.port = self.target.port
         self._over = threading.Event()
@@ -156,7 +158,7 @@ class Siege:
     def _be_healthy(self) -> None:
         try:
             while not self._over.is_set():
-                with self.connect() as raw:
+                with Raw(("127.0.0.1", self.port), PATIENCE_S, self._source) as raw:
                     for _ in itertools.count() if self._stays else range(10):
                         raw.send(self._ask)
                         answer = raw.read_response()

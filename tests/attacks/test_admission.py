@@ -5,7 +5,6 @@ import pytest
 from tests.attacks.crowd import assault, crowd
 from tests.attacks.siege import MIB, Siege, needs_linux
 from tests.server.waiting import eventually
-from ushabti.config import Settings
 
 HOLD = b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n"
 MISSING = b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -15,14 +14,9 @@ SLACK_S = 15.0
 WORKERS = 4
 
 
-def needs(option: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not hasattr(Settings, option), reason=f"there is no option {option}")
-
-
 pytestmark = [pytest.mark.attack, pytest.mark.time_limit(240), needs_linux]
 
 
-@needs("max_per_client")
 def test_address_that_connects_without_end_leaves_room_for_others(effort: int):
     most, room = 20, 30
     with Siege(memory=24 * MIB, max_connections=room, max_per_client=most, source="127.0.0.2") as siege:
@@ -36,7 +30,6 @@ def test_address_that_connects_without_end_leaves_room_for_others(effort: int):
             eventually(lambda: siege.target.stats()["connections_open"] <= 1)
 
 
-@needs("queue_timeout")
 def test_requests_behind_stuck_workers_are_503_in_time(effort: int):
     """The healthy client asks for what needs no worker: none is to be had."""
     with Siege(
@@ -54,7 +47,6 @@ def test_requests_behind_stuck_workers_are_503_in_time(effort: int):
             assert {hostile.status for hostile in held} == {200}
 
 
-@needs("deadline")
 def test_requests_whose_handlers_do_not_come_back_are_504_in_time(effort: int):
     """Those that run and those that wait; what their handlers return later is discarded."""
     with Siege(

@@ -5,17 +5,14 @@ import pytest
 from tests.attacks.crowd import assault, crowd
 from tests.attacks.siege import MIB, Siege, needs_linux
 from tests.server.waiting import eventually
-from ushabti.config import Settings
 
 pytestmark = [pytest.mark.attack, pytest.mark.time_limit(240), needs_linux]
 
 LIMIT_S = 1.0
 # Far above the tenth of a second to which the server's clock is exact: what is tested is that there is an end.
 SLACK_S = 15.0
-# The clock counts whole tenths.
+# The clock counts in slots.
 EARLY_S = 0.2
-
-needs_min_rate = pytest.mark.skipif(not hasattr(Settings, "min_rate"), reason="there is no option min_rate")
 
 
 def check_ends(hostiles, status: int) -> None:
@@ -56,7 +53,6 @@ def test_bodies_that_stand_still_are_408_in_time(effort: int, coding: str):
         check_ends(hostiles, 408)
 
 
-@needs_min_rate
 @pytest.mark.parametrize(
     ("target", "coding", "piece"),
     [
@@ -79,7 +75,6 @@ def test_bodies_that_come_byte_by_byte_are_408_in_time(effort: int, target: str,
         check_ends(hostiles, 408)
 
 
-@needs_min_rate
 def test_body_that_comes_fast_enough_is_served_beside_the_attack(effort: int):
     with Siege(memory=24 * MIB, body_timeout=LIMIT_S, min_rate=1024) as siege:
         opening = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
@@ -114,7 +109,6 @@ def test_readers_that_take_nothing_are_cut_in_time(effort: int, target: str, eac
             eventually(lambda: siege.held_by_system() < MIB)
 
 
-@needs_min_rate
 @pytest.mark.parametrize("target", ["big", "stream"], ids=["whole", "streamed"])
 def test_readers_that_take_a_little_at_a_time_are_cut_in_time(effort: int, target: str):
     count = 20

@@ -191,6 +191,26 @@ def test_function_of_three_arguments_is_told_everything(serve, told: Told, how: 
     ]
 
 
+def test_another_thread_may_upgrade_while_the_handler_returns(serve, effort: int):
+    """The handler returns as soon as the right to answer is taken, which may be before the socket is made."""
+
+    def greet(ws, event, message):
+        if event is Event.OPEN:
+            ws.send("here")
+
+    def handle(request):
+        threading.Thread(target=request.upgrade, args=(greet,)).start()
+        while not request.responded:
+            pass
+
+    running = serve(handle)
+    for _ in range(20 * effort):
+        ws = dial(running)
+        assert ws.read() == "here"
+        ws.close()
+    eventually(lambda: running.server.stats()["websockets_open"] == 0)
+
+
 def test_upgrade_takes_subprotocol_and_fields(serve, told: Told):
     seen: list[Any] = []
     handler = told.handler()

@@ -18,7 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from ushabti import _core
 from ushabti.errors import ConfigError, RouteConflict, ServerStateError
-from ushabti.routing import Frozen, Router
+from ushabti.frozen import Frozen
+from ushabti.routing import Router
 
 # The kinds of segments that are tried: how the model matches one, and how specific it is. Fewer texts than in life,
 # so that patterns meet.

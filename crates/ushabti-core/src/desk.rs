@@ -369,13 +369,10 @@ impl HistogramCounts {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Weak;
 
     use ushabti_proto::http1::head::RequestHead;
 
     use super::*;
-    use crate::listener::Peer;
-    use crate::routes::Params;
 
     #[test]
     fn waits_are_counted_in_every_bucket_that_is_long_enough() {
@@ -418,18 +415,7 @@ mod tests {
         let head = RequestHead::from_lines(b"GET /jars?x=1 HTTP/1.1\r\nHost: a\r\n").expect("a head");
         let received = Instant::now();
         let (ready, begun) = (received + Duration::from_millis(1), received + Duration::from_millis(3));
-        let request = Arc::new(Request {
-            head,
-            body: Vec::new(),
-            route: 5,
-            params: Params::default(),
-            allow: None,
-            peer: Peer::Unix,
-            received,
-            ready,
-            logged: false,
-            link: Weak::new(),
-        });
+        let request = Arc::new(Request::for_tests(head, 5, received, ready));
         assert!(desk.begin(Work::Request(Arc::clone(&request)), begun).is_none());
         let sight = shared.desks.look().remove(0);
         assert_eq!(Arc::strong_count(&request), 2, "the desk has one, and the sight none");
@@ -440,7 +426,7 @@ mod tests {
                 assert_eq!((method.as_str(), target.as_str(), route), ("GET", "/jars?x=1", 5));
                 assert_eq!(waited, Duration::from_millis(2));
             }
-            Subject::Event { .. } => panic!("it is a request"),
+            other => panic!("it is a request, not {other:?}"),
         }
         assert_eq!(shared.desks.busy(), 1);
         let before = desk.begin(Work::Request(Arc::clone(&request)), begun);

@@ -130,6 +130,28 @@ impl Request {
     }
 }
 
+#[cfg(test)]
+impl Request {
+    /// A request of no connection.
+    pub(crate) fn for_tests(head: RequestHead, route: u32, received: Instant, ready: Instant) -> Self {
+        Self {
+            head,
+            body: Vec::new(),
+            route,
+            params: Params::default(),
+            allow: None,
+            peer: Peer::Unix,
+            received,
+            ready,
+            deadline: None,
+            logged: false,
+            link: Weak::new(),
+            stage: AtomicU8::new(BEGUN),
+            waited: AtomicU64::new(0),
+        }
+    }
+}
+
 /// A request without a body that is kept for as long as its WebSocket lives, in a third of the space. There are many of
 /// them, and few are ever looked at.
 pub struct Packed {

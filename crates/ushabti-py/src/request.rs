@@ -15,7 +15,7 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use ushabti_core::listener::Peer;
 use ushabti_core::reply::Responder;
 use ushabti_core::request::{Request as CoreRequest, Watched};
-use ushabti_core::websocket::{self, Upgraded};
+use ushabti_core::websocket;
 use ushabti_proto::http1::head::Version;
 use ushabti_proto::uri;
 
@@ -28,6 +28,8 @@ use crate::upgrade::{Subprotocols, upgrade};
 use crate::websocket::WebSocket;
 
 mod ending;
+
+use ending::Upgrade;
 
 /// One HTTP request (RFC 9110).
 ///
@@ -44,7 +46,7 @@ pub struct Request {
     /// The handler has left the answer to whoever calls `respond`.
     deferred: AtomicBool,
     /// The WebSocket that it has become, until the handler has returned.
-    upgraded: Mutex<Option<Upgraded>>,
+    upgraded: Mutex<Upgrade>,
     body: PyOnceLock<Py<PyBytes>>,
     query: PyOnceLock<Py<MultiDict>>,
     path_params: PyOnceLock<Py<PyDict>>,
@@ -66,7 +68,7 @@ impl Request {
             watch: AtomicU64::new(0),
             responder: Mutex::new(responder),
             deferred: AtomicBool::new(false),
-            upgraded: Mutex::new(None),
+            upgraded: Mutex::new(Upgrade::None),
             body: PyOnceLock::new(),
             query: PyOnceLock::new(),
             path_params: PyOnceLock::new(),

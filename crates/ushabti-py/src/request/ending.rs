@@ -8,15 +8,33 @@ use ushabti_core::websocket::Upgraded;
 
 use super::Request;
 
+/// Whether a request has become a WebSocket.
+pub(super) enum Upgrade {
+    /// Not yet.
+    None,
+    /// Its events begin when the handler has returned.
+    Made(Upgraded),
+    /// The handler has returned.
+    Over,
+}
+
 impl Request {
-    /// Notes that it has become a WebSocket, whose events begin with [`Request::begin_events`].
+    /// Notes that it has become a WebSocket, whose events begin with [`Request::begin_events`]; at once where another thread
+    /// has made it one and the handler was faster to return.
     pub(crate) fn set_upgraded(&self, upgraded: Upgraded) {
-        *self.upgraded.lock() = Some(upgraded);
+        let mut upgrade = self.upgraded.lock();
+        if matches!(*upgrade, Upgrade::Over) {
+            drop(upgrade);
+            upgraded.finish();
+        } else {
+            *upgrade = Upgrade::Made(upgraded);
+        }
     }
 
     /// The handler has returned, or `failed`: if it has made a WebSocket, that comes to life, or to its end.
     pub(crate) fn begin_events(&self, failed: bool) {
-        let Some(upgraded) = self.upgraded.lock().take() else { return };
+        let upgrade = std::mem::replace(&mut *self.upgraded.lock(), Upgrade::Over);
+        let Upgrade::Made(upgraded) = upgrade else { return };
         if failed {
             upgraded.socket().fail();
         }

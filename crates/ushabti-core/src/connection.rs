@@ -258,7 +258,7 @@ impl Connection {
                 Flow::Answer
             }
             Wake::Finished { close } => self.finished(close),
-            Wake::Expired if self.link.is_queued() => {
+            Wake::Expired if self.has_stalled() => {
                 let (peer, config) = (self.link.peer(), &self.io.server.config);
                 let (timeout, rate) = (config.write_timeout, config.rate_min);
                 let fault = if self.has_rested(timeout) {

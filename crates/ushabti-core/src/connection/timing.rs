@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::progress::Progress;
 use super::{Connection, DRAIN_GRACE, LINGER};
-use crate::clock::{Deadline, ticks};
+use crate::clock::{Deadline, Tick, ticks};
 use crate::link::{Interest, Wake};
 
 impl Connection {
@@ -36,10 +36,15 @@ impl Connection {
 
     /// Whether the deadline for which the clock has woken the task has passed indeed.
     fn is_overdue(&mut self, interest: Interest, written: u64) -> bool {
-        if interest.finish && self.timed && self.link.is_queued() {
+        if interest.finish && self.link.is_queued() {
+            if !self.timed {
+                // The answer began just now: what was due before is so no more.
+                return false;
+            }
             // A client that takes a little at a time makes room that the system does not tell of.
             self.count_taken(written);
-            return self.arm_writing() <= self.io.clock.now();
+            self.arm_writing();
+            return self.has_stalled();
         }
         self.io.clock.is_due(self.place.key)
     }
@@ -75,11 +80,19 @@ impl Connection {
         self.progress.due(ticks(time), 0) <= self.io.clock.now()
     }
 
-    fn arm_writing(&self) -> u64 {
+    fn arm_writing(&self) {
+        self.io.clock.set(self.place.key, Deadline::at_end_of(self.writing_due(), self.io.server.config.write_timeout));
+    }
+
+    fn writing_due(&self) -> Tick {
         let config = &self.io.server.config;
-        let due = self.progress.due(ticks(config.write_timeout), config.rate_min);
-        self.io.clock.set(self.place.key, Deadline::at_end_of(due, config.write_timeout));
-        due
+        self.progress.due(ticks(config.write_timeout), config.rate_min)
+    }
+
+    /// Whether the client takes its answer too slowly. A worker may have begun to write since the clock was looked at, so that
+    /// the deadline was another's.
+    pub(super) fn has_stalled(&self) -> bool {
+        self.timed && self.link.is_queued() && self.writing_due() <= self.io.clock.now()
     }
 
     /// Sets the deadline of what is being read: the whole of a head, or the next bytes of a body.
@@ -98,8 +111,17 @@ impl Connection {
         self.io.clock.set(self.place.key, deadline);
     }
 
+    /// Back to what is due while the request is with the workers: that bytes are taken, or an answer.
+    pub(super) fn rearm(&self) {
+        if self.timed {
+            self.arm_writing();
+        } else {
+            self.rest();
+        }
+    }
+
     /// Back to what is due while nothing is being read or written.
-    pub(super) fn rest(&self) {
+    fn rest(&self) {
         let deadline = self.vigil.as_ref().and_then(|vigil| vigil.due());
         let deadline = deadline.map_or(Deadline::WhenQuiet, |(at, time)| self.io.clock.at(at, time));
         self.io.clock.set(self.place.key, deadline);

@@ -89,7 +89,7 @@ impl Connection {
             self.expect_reset(PROBE_AFTER);
         }
         if self.vigil.is_some() {
-            self.rest();
+            self.rearm();
         }
         Flow::Answer
     }
@@ -97,9 +97,7 @@ impl Connection {
     /// The client has closed its side while it is being answered.
     pub(super) fn client_half_closed(&mut self) {
         self.expect_reset(PROBE_AFTER);
-        if !self.timed {
-            self.rest();
-        }
+        self.rearm();
     }
 
     fn expect_reset(&mut self, after: Duration) {
@@ -119,7 +117,7 @@ impl Connection {
     /// Does what is due while the answer is waited for.
     pub(super) fn keep_vigil(&mut self) -> Flow {
         let Some(mut vigil) = self.vigil.take() else {
-            self.rest();
+            self.rearm();
             return Flow::Answer;
         };
         let now = Instant::now();
@@ -147,7 +145,7 @@ impl Connection {
             }
         }
         self.vigil = Some(vigil);
-        self.rest();
+        self.rearm();
         flow
     }
 

@@ -373,39 +373,43 @@ class Server:
         if os.getpid() != self._process:
             return True
         me = threading.get_ident()
-        with self._lock:
-            is_hook = self._actor == me and self._phase in (_Phase.STARTING, _Phase.STOPPING)
-            thread = threading.current_thread()
-            if is_hook or self._workers.is_worker(thread) or self._socket_threads.contains(thread):
-                raise ServerStateError(
-                    "stop() was called by a handler or a hook of the server, and would wait for that to end: "
-                    "call it from a thread of its own, threading.Thread(target=server.stop).start()"
+        # Ctrl-C may come at any moment. Whoever makes the phase go on answers for the end, from before it does so.
+        is_mine = False
+        try:
+            with self._lock:
+                self._refuse_own_threads(me)
+                found = self._phase
+                is_mine = found in (_Phase.NEW, _Phase.RUNNING)
+                self.stopping.set()
+                self._until = min(
+                    self._until, time.monotonic() + (self.settings.stop_timeout if timeout is None else timeout)
                 )
-            self.stopping.set()
-            found = self._phase
-            self._until = min(
-                self._until, time.monotonic() + (self.settings.stop_timeout if timeout is None else timeout)
-            )
-            if self._signals > 1:
-                # The second signal may have come just between the reading and the writing of this.
-                self._until = 0.0
-            if found in (_Phase.NEW, _Phase.RUNNING):
-                self._phase, self._actor = _Phase.STOPPING, me
-        self._orders.put(_STOP)
-        if found is _Phase.NEW:
-            self._shut()
-        elif found is _Phase.RUNNING:
-            try:
+                if self._signals > 1:
+                    # The second signal may have come just between the reading and the writing of this.
+                    self._until = 0.0
+                if is_mine:
+                    self._phase, self._actor = _Phase.STOPPING, me
+            self._orders.put(_STOP)
+            if found is _Phase.RUNNING:
                 self._drain()
-            except BaseException:
-                # Ctrl-C, most likely: whoever waits does not want to.
+        except BaseException:
+            if is_mine:
                 self._is_clean = False
-                raise
-            finally:
+            raise
+        finally:
+            if is_mine:
                 self._shut()
-        else:
-            self._stopped.wait()
+        self._stopped.wait()
         return self._is_clean
+
+    def _refuse_own_threads(self, me: int) -> None:
+        is_hook = self._actor == me and self._phase in (_Phase.STARTING, _Phase.STOPPING)
+        thread = threading.current_thread()
+        if is_hook or self._workers.is_worker(thread) or self._socket_threads.contains(thread):
+            raise ServerStateError(
+                "stop() was called by a handler or a hook of the server, and would wait for that to end: "
+                "call it from a thread of its own, threading.Thread(target=server.stop).start()"
+            )
 
     def _drain(self) -> None:
         self._core.drain()

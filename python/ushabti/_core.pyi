@@ -38,8 +38,9 @@ class _Policy(Protocol):
     @property
     def queue(self) -> int | None: ...
 
-# Method, target, handler, seconds since the request was complete, and the thread that handles it.
-_Late = tuple[str, str, Callable[..., object], float, int | None]
+# Method, target, handler, seconds since the request was complete, and the thread that handles it with the number of the
+# piece of work.
+_Late = tuple[str, str, Callable[..., object], float, tuple[int, int] | None]
 
 # Number, methods, parts, policy.
 _Route = tuple[int, Sequence[str] | None, Sequence[Sequence[str]], _Policy | None]
@@ -207,6 +208,8 @@ class Request:
     @property
     def disconnected(self) -> bool: ...
     def check(self) -> None: ...
+    @property
+    def lost(self) -> bool: ...
     @property
     def deferred(self) -> bool: ...
     def defer(self) -> None: ...

@@ -15,6 +15,9 @@ __all__ = ["AlertThread"]
 
 logger = logging.getLogger("ushabti")
 
+# Method, target, handler, seconds, and where it is handled: see `_core.Server.take_alert`.
+Late = tuple[str, str, Callable[..., object], float, tuple[int, int] | None]
+
 
 class AlertThread(threading.Thread):
     """Calls what ``request.on_disconnect`` was given, and logs late handlers, until the server stops."""
@@ -27,24 +30,38 @@ class AlertThread(threading.Thread):
     def run(self) -> None:
         """Takes alerts until there will be no more."""
         while (alert := self._core.take_alert(self._application)) is not None:
-            if isinstance(alert, list):
-                for callback in alert:
-                    _call(callback)
-            else:
-                method, target, handler, passed, thread = alert
-                stack = [] if thread is None else stack_of(thread)
-                logger.warning(
-                    "%s %s: %s has not answered in %.3f s; the client was told 504, and it goes on%s",
-                    escaped(method),
-                    escaped(target),
-                    describe(handler),
-                    passed,
-                    "".join(f"\n    {line}" for line in stack),
-                )
+            try:
+                self._obey(alert)
+            except Exception:
+                logger.exception("an alert was lost")
+
+    def _obey(self, alert: list[Callable[[], object]] | Late) -> None:
+        if isinstance(alert, list):
+            for callback in alert:
+                _call(callback)
+        else:
+            method, target, handler, passed, place = alert
+            stack = self._stack(place)
+            logger.warning(
+                "%s %s: %s has not answered in %.3f s; the client was told 504, and it goes on%s",
+                escaped(method),
+                escaped(target),
+                describe(handler),
+                passed,
+                "".join(f"\n    {line}" for line in stack),
+            )
+
+    def _stack(self, place: tuple[int, int] | None) -> list[str]:
+        """The stack of a thread that is at this piece of work still."""
+        if place is None:
+            return []
+        stack = stack_of(place[0])
+        is_there = any((thread, number) == place and task is not None for thread, number, task in self._core.desks())
+        return stack if is_there else []
 
 
 def _call(callback: Callable[[], object]) -> None:
     try:
         callback()
-    except Exception:
+    except BaseException:  # SystemExit, too, would end the thread, and with it all that it has to tell.
         logger.exception("%s failed, which was to be called when a client leaves", describe(callback))

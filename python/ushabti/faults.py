@@ -32,7 +32,7 @@ class Faults:
         if isinstance(problem, HTTPError):
             return from_error(problem)
         if isinstance(problem, Disconnected | DeadlineExceeded):
-            # There is nobody to tell, or the IO thread has told it.
+            # Mostly there is nobody to tell, or the IO thread has told it.
             logger.info("%s %s: %s", request.method, request.path, problem)
             return from_error(HTTPError(504 if isinstance(problem, DeadlineExceeded) else 500))
         if isinstance(problem, SystemExit | KeyboardInterrupt):

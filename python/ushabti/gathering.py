@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from ushabti import _core
-from ushabti.errors import ServerStateError, UshabtiError
+from ushabti.errors import DeadlineExceeded, Disconnected, ServerStateError, UshabtiError
 from ushabti.handlers import describe
 
 __all__ = ["Call", "Gather"]
@@ -103,9 +103,9 @@ class Gather:
     ``ushabti.current()`` there.
 
     A call that raises ends the block: calls that have not begun are never begun, those that run are waited for, and the
-    block raises the first exception, with a note for each other. So it is when the client leaves or the deadline
-    passes: before each call, and at its end, the block asks ``request.check()``. What the block's own code raises goes
-    before; what calls have raised is logged then.
+    block raises the first exception, with a note for each other. So it is when the connection is lost
+    (``request.lost``) or the deadline passes before the answer has begun: the block looks before each call, and at its
+    end. What the block's own code raises goes before; what calls have raised is logged then.
 
     It may be used by any thread, and within calls of other such blocks; once.
 
@@ -210,7 +210,7 @@ class Gather:
             self._log_failed(seen=problem)
             return
         if self._reason is None:
-            self._request.check()
+            _refuse_if_over(self._request)
             return
         for call in self._failed:
             if call._problem is not self._reason:
@@ -278,7 +278,7 @@ class Gather:
         if not self._unbegun:
             return None
         try:
-            self._request.check()
+            _refuse_if_over(self._request)
         except UshabtiError as problem:
             self._drop_waiting(problem)
             return None
@@ -347,3 +347,11 @@ def _chain(problem: BaseException) -> Iterator[BaseException]:
             seen.add(id(one))
             yield one
             todo += [one.__cause__, one.__context__]
+
+
+def _refuse_if_over(request: _core.Request) -> None:
+    """As ``request.check()``, but that a client which has only closed its side still waits for its answer."""
+    if request.lost:
+        raise Disconnected("the client has left")
+    if request.remaining() == 0.0 and not request.responded:
+        raise DeadlineExceeded("the deadline of the request has passed")

@@ -273,7 +273,7 @@ class Options(TypedDict, total=False):
             30,
             "Time limits",
             "Longest silence within a request body; then 408",
-            "every byte counts anew, so a slow line may take as long as it needs",
+            "every byte counts anew, so a slow line may take its time; min_rate bounds that",
         ),
     ]
     keep_alive: Annotated[

@@ -230,7 +230,7 @@ class Server:
             self._shut()
             raise
         with self._lock:
-            self._phase = _Phase.RUNNING
+            self._phase, self._actor = _Phase.RUNNING, 0
             is_stopped = self.stopping.is_set()
         _running.add(self)
         self._settled.set()
@@ -405,9 +405,10 @@ class Server:
     def _refuse_own_threads(self, me: int) -> None:
         is_hook = self._actor == me and self._phase in (_Phase.STARTING, _Phase.STOPPING)
         thread = threading.current_thread()
-        if is_hook or self._workers.is_worker(thread) or self._socket_threads.contains(thread):
+        is_own = thread is self._alerts or self._workers.is_worker(thread) or self._socket_threads.contains(thread)
+        if is_hook or is_own:
             raise ServerStateError(
-                "stop() was called by a handler or a hook of the server, and would wait for that to end: "
+                "stop() was called by a handler, a hook or a callback of the server, and would wait for that to end: "
                 "call it from a thread of its own, threading.Thread(target=server.stop).start()"
             )
 
@@ -445,21 +446,24 @@ class Server:
     def _shut(self) -> None:
         """Closes whatever is open, and says that the server has stopped. Does nothing that waits for a handler."""
         self.stopping.set()
-        self._core.close()
-        self._join_threads(_LEAVE_CUT_S)
-        if self._alerts.ident is not None:
-            self._alerts.join(_LEAVE_CUT_S)
-        self._core.close_journal()
-        if self._log.ident is not None:
-            self._log.join(_LEAVE_S)
-        if not self._log.is_alive():
-            self._access.close()
-        if self._admin is not None:
-            self._admin.stop(_LEAVE_CUT_S)
-        _running.discard(self)
-        self._phase = _Phase.STOPPED
-        self._settled.set()
-        self._stopped.set()
+        try:
+            self._core.close()
+            self._join_threads(_LEAVE_CUT_S)
+            if self._alerts.ident is not None:
+                self._alerts.join(_LEAVE_CUT_S)
+            self._core.close_journal()
+            if self._log.ident is not None:
+                self._log.join(_LEAVE_S)
+            if not self._log.is_alive():
+                self._access.close()
+            if self._admin is not None:
+                self._admin.stop(_LEAVE_CUT_S)
+        finally:
+            # Whatever has gone wrong: nobody is to wait for ever.
+            _running.discard(self)
+            self._phase, self._actor = _Phase.STOPPED, 0
+            self._settled.set()
+            self._stopped.set()
 
 
 class _AdminServer(Server):

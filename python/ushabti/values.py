@@ -50,7 +50,7 @@ _SIZE_MAX = 2**63 - 1
 
 #: The lane of routes that name none, which ``workers`` is for.
 DEFAULT_LANE = "default"
-#: The lane that every server has, with one worker for what must be answered when all others are busy.
+#: The lane with one worker for what must be answered when all others are busy. It is there as soon as a route names it.
 RESERVED_LANE = "reserved"
 
 _SIZE = re.compile(r"\s*([0-9]+)\s*([A-Za-z]*)\s*")

@@ -148,6 +148,25 @@ def test_beyond_its_queue_a_route_answers_503(serve, gate: Gate) -> None:
     assert [raw.read_response().status for raw in held] == [200] * 2
 
 
+def test_who_has_left_holds_no_place_in_the_line_of_a_route(serve, gate: Gate) -> None:
+    router = Router()
+    router.get("/hold", gate, concurrency=1, queue=2)
+    running = serve(router, workers=4)
+    held = hold(running, 1)
+    gate.wait(1)
+    leaving = hold(running, 2)
+    waiting(running, 2)
+    for raw in leaving:
+        raw.reset()
+    eventually(lambda: running.server.stats()["connections_open"] == 1)
+    held += hold(running, 2)
+    # The two that came later have taken the places of the two that left.
+    eventually(lambda: running.server.stats()["requests_abandoned"] == 2)
+    assert running.get("/hold").status == 503
+    gate.open.set()
+    assert [raw.read_response().status for raw in held] == [200] * 3
+
+
 def test_a_handler_that_raises_gives_its_place_to_the_next(serve) -> None:
     router = Router()
 

@@ -291,3 +291,142 @@ def _ask_for(running, serve) -> None:
 
     serve(router).get("/")
     raise caught[0]
+
+
+def test_a_stream_that_has_begun_in_time_is_not_checked_for_the_deadline(serve) -> None:
+    router = Router()
+
+    @router.get("/", deadline=0.05)
+    def handler(request):
+        def pieces():
+            yield "begun,"
+            while request.remaining():
+                time.sleep(0.01)
+            request.check()
+            yield "ended"
+
+        return pieces()
+
+    assert serve(router).get("/").body == b"begun,ended"
+
+
+def test_what_is_registered_is_called_at_a_504(serve) -> None:
+    told, late = threading.Event(), threading.Event()
+    router = Router()
+
+    @router.get("/", deadline=0.1)
+    def handler(request):
+        request.on_disconnect(told.set)
+        assert told.wait(10)
+        request.on_disconnect(late.set)  # Too late for the client, and not for this.
+        assert late.wait(10)
+        return ""
+
+    running = serve(router)
+    with running.connect() as raw:
+        raw.send(GET % b"/")
+        assert raw.read_response().status == 504
+        assert told.wait(10) and late.wait(10)
+
+
+def test_an_idle_connection_does_not_rest_for_a_long_deadline(serve) -> None:
+    router = Router()
+    router.get("/", lambda request: "", deadline="1 h")
+    running = serve(router, keep_alive=0.2)
+    raw = running.connect()
+    raw.send(GET % b"/")
+    assert raw.read_response().status == 200
+    assert raw.read_all() == b""
+
+
+def test_a_connection_that_ends_after_a_504_does_not_wait_for_the_handler(serve, gate: Gate) -> None:
+    router = Router()
+    router.get("/hold", gate, deadline=0.1)
+    running = serve(router, keep_alive=0.2)
+    raw = running.connect()
+    raw.send(GET % b"/hold")
+    assert raw.read_response().status == 504
+    assert raw.read_all() == b""  # At the end of the keep-alive time, while the handler goes on.
+    assert not gate.open.is_set()
+
+
+def test_descriptors_that_late_handlers_hold_are_counted(serve, gate: Gate) -> None:
+    router = Router()
+    router.get("/hold", gate, deadline=0.1)
+    router.get("/", lambda request: "")
+    running = serve(router, workers=1, max_connections=5, keep_alive=0.2)
+    for _ in range(5):
+        with running.connect() as raw:
+            raw.send(GET % b"/hold")
+            assert raw.read_response().status == 504
+    eventually(lambda: running.server.stats()["connections_open"] == 0)
+    assert running.get("/").status == 503
+    gate.open.set()
+    eventually(lambda: running.get("/").status == 200)
+
+
+def test_a_callback_may_not_stop_the_server_it_would_wait_for(serve, log: Log) -> None:
+    entered, told = threading.Event(), threading.Event()
+    router = Router()
+
+    @router.get("/")
+    def handler(request):
+        request.on_disconnect(lambda: running.server.stop())
+        request.on_disconnect(told.set)
+        entered.set()
+        assert told.wait(10)
+        return ""
+
+    running = serve(router)
+    raw = running.connect()
+    raw.send(GET % b"/")
+    assert entered.wait(10)
+    raw.close()
+    assert told.wait(10)
+    assert "would wait for that to end" in log.text()
+    assert running.stop()
+
+
+def test_a_callback_that_exits_does_not_end_the_thread(serve, log: Log) -> None:
+    for _ in range(2):
+        entered, told = threading.Event(), threading.Event()
+        router = Router()
+
+        @router.get("/")
+        def handler(request, entered=entered, told=told):
+            request.on_disconnect(exit)
+            request.on_disconnect(told.set)
+            entered.set()
+            assert told.wait(10)
+            return ""
+
+        running = serve(router)
+        raw = running.connect()
+        raw.send(GET % b"/")
+        assert entered.wait(10)
+        raw.close()
+        assert told.wait(10)
+    assert "SystemExit" in log.text()
+
+
+def test_a_client_that_leaves_while_the_server_stops_is_noticed(serve) -> None:
+    entered, told = threading.Event(), threading.Event()
+    router = Router()
+
+    @router.get("/")
+    def handler(request):
+        request.on_disconnect(told.set)
+        entered.set()
+        assert told.wait(10)
+        return ""
+
+    running = serve(router)
+    raw = running.connect()
+    raw.send(GET % b"/")
+    assert entered.wait(10)
+    stopping = threading.Thread(target=running.server.stop)
+    stopping.start()
+    assert running.server.stopping.wait(10)
+    raw.reset()
+    assert told.wait(10)
+    stopping.join()

@@ -399,3 +399,46 @@ def test_caller_runs_all_where_no_worker_comes(serve):
         return {"all": set(names) == {threading.current_thread().name}, "sent": tickets.sent}
 
     assert json.loads(serve(handler).get("/").body) == {"all": True, "sent": 1}
+
+
+def test_a_client_that_has_only_closed_its_side_gets_what_is_gathered(serve):
+    entered, go_on = threading.Event(), threading.Event()
+
+    def handler(request: Request) -> object:
+        entered.set()
+        assert go_on.wait(PATIENCE_S)
+        assert request.disconnected and not request.lost
+        with request.gather() as calls:
+            word = calls.call(str.upper, "here")
+        return word.result()
+
+    running = serve(handler)
+    raw = running.connect()
+    raw.send(GET)
+    assert entered.wait(PATIENCE_S)
+    raw.finish()
+    assert raw.read_response().status == 100  # It was asked whether it is there still.
+    go_on.set()
+    assert raw.read_response().body == b"HERE"
+
+
+def test_calls_that_have_not_begun_at_the_deadline_are_never_begun(serve, log: Log):
+    begun: list[int] = []
+
+    def slow(number: int, request: Request) -> None:
+        begun.append(number)
+        while request.remaining():
+            pass
+
+    router = Router()
+
+    @router.get("/", deadline=0.1)
+    def handler(request: Request) -> object:
+        with request.gather(limit=1) as calls:
+            for number in range(5):
+                calls.call(slow, number, request)
+        return ""
+
+    assert serve(router).get("/").status == 504
+    log.wait("the deadline of the request has passed")
+    assert begun == [0]

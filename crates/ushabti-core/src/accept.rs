@@ -111,7 +111,7 @@ fn is_of_one_connection(problem: &io::Error) -> bool {
 fn admit(io: &Arc<Io>, socket: Socket, peer: &SockAddr) {
     let server = &io.server;
     Counters::add(&server.counters.accepted);
-    let open = server.counters.open.load(Ordering::Relaxed);
+    let open = server.counters.descriptors.load(Ordering::Relaxed);
     let full = open >= server.config.connections_max;
     if full && open >= server.config.connections_max + REFUSED_MAX {
         return;

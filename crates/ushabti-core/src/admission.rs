@@ -8,7 +8,8 @@
 //!
 //! All of it happens under the gate's lock. A request that finds a free place takes it along as a [`Permit`], else it
 //! waits. A permit that is dropped, by whatever end its request comes to, hands its place to the first that waits, or
-//! frees it if there is none. So requests wait only while every place is held by a permit, and each permit ends.
+//! frees it if there is none. So requests wait only while every place is held by a permit, and each permit ends. Those that
+//! were given up meanwhile, or whose client has left, are passed over.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -86,19 +87,40 @@ pub struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(gate) = self.server.gates.get(self.route as usize).and_then(Option::as_ref) else { return };
-        let mut inner = gate.inner.lock();
-        let next = if inner.closed { None } else { inner.waiting.pop_front() };
-        let Some(mut next) = next else {
-            inner.taken -= 1;
+        if self.server.is_forked() {
+            // The locks may be held by threads that are not there.
             return;
+        }
+        let Some(gate) = self.server.gates.get(self.route as usize).and_then(Option::as_ref) else { return };
+        let mut dead = Vec::new();
+        let mut inner = gate.inner.lock();
+        let next = loop {
+            match inner.waiting.pop_front() {
+                _ if inner.closed => break None,
+                Some(ready) if ready.is_dead() => dead.push(ready),
+                next => break next,
+            }
         };
+        if next.is_none() {
+            inner.taken -= 1;
+        }
         drop(inner);
+        bury(dead);
+        let Some(mut next) = next else { return };
         next.permit = Some(Permit { server: Arc::clone(&self.server), route: self.route });
         let pushed = self.server.lanes[gate.lane].queue.push_admitted(Job::Request(next), Instant::now());
         if pushed == Pushed::Deferred {
             self.server.keep_watch();
         }
+    }
+}
+
+/// Ends requests that no worker is to see; under no lock.
+fn bury(dead: Vec<Ready>) {
+    let now = Instant::now();
+    for ready in dead {
+        // Should it not be dead after all, its client is told 500.
+        drop(ready.start(now));
     }
 }
 
@@ -117,11 +139,23 @@ impl Shared {
         let lane = if let Some(gate) = self.gates.get(route as usize).and_then(Option::as_ref) {
             let mut inner = gate.inner.lock();
             if inner.taken >= gate.places {
-                if inner.waiting.len() >= gate.waiting_max || inner.closed {
-                    return Admission::Full(ready);
+                let mut dead = Vec::new();
+                if inner.waiting.len() >= gate.waiting_max {
+                    let waiting = std::mem::take(&mut inner.waiting);
+                    let there: Vec<_>;
+                    (dead, there) = waiting.into_iter().partition(Ready::is_dead);
+                    inner.waiting = there.into();
                 }
-                inner.waiting.push_back(ready);
-                return Admission::Admitted;
+                let has_room = inner.waiting.len() < gate.waiting_max && !inner.closed;
+                let refused = if has_room {
+                    inner.waiting.push_back(ready);
+                    None
+                } else {
+                    Some(ready)
+                };
+                drop(inner);
+                bury(dead);
+                return refused.map_or(Admission::Admitted, Admission::Full);
             }
             inner.taken += 1;
             ready.permit = Some(Permit { server: Arc::clone(self), route });

@@ -19,14 +19,22 @@ fn client_of(peer: &Peer) -> Option<u64> {
     })
 }
 
+/// How many connections of a client are served, and how many are being refused.
+#[derive(Debug, Default)]
+struct Count {
+    served: usize,
+    refused: usize,
+}
+
 /// The clients that have connections. IO thread; the lock is never contended.
 #[derive(Debug, Default)]
-pub(crate) struct Clients(Mutex<HashMap<u64, usize>>);
+pub(crate) struct Clients(Mutex<HashMap<u64, Count>>);
 
 /// One connection of a client; counted out when it is dropped.
 pub(crate) struct ClientSlot {
     clients: Arc<Clients>,
     client: u64,
+    is_served: bool,
 }
 
 /// Connections of a client beyond its bound that are told so. Beyond these they are closed unanswered, or it could take all
@@ -49,12 +57,16 @@ impl Clients {
         let Some(client) = client_of(peer) else { return Entry::Admitted(None) };
         let mut counts = self.0.lock();
         let count = counts.entry(client).or_default();
-        if *count >= most.saturating_add(REFUSED_MAX) {
-            return Entry::Ignored;
+        let slot = |is_served| Some(ClientSlot { clients: Arc::clone(self), client, is_served });
+        if count.served < most {
+            count.served += 1;
+            Entry::Admitted(slot(true))
+        } else if count.refused < REFUSED_MAX {
+            count.refused += 1;
+            Entry::Refused(slot(false))
+        } else {
+            Entry::Ignored
         }
-        *count += 1;
-        let slot = Some(ClientSlot { clients: Arc::clone(self), client });
-        if *count <= most { Entry::Admitted(slot) } else { Entry::Refused(slot) }
     }
 }
 
@@ -62,8 +74,8 @@ impl Drop for ClientSlot {
     fn drop(&mut self) {
         let mut counts = self.clients.0.lock();
         if let Some(count) = counts.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
+            *(if self.is_served { &mut count.served } else { &mut count.refused }) -= 1;
+            if count.served + count.refused == 0 {
                 counts.remove(&self.client);
             }
         }
@@ -88,11 +100,13 @@ mod tests {
         let first = enter(&clients, "10.0.0.1:1", 2);
         let second = enter(&clients, "[::ffff:10.0.0.1]:2", 2);
         assert!(matches!((&first, &second), (Entry::Admitted(Some(_)), Entry::Admitted(Some(_)))));
-        assert!(matches!(enter(&clients, "10.0.0.1:3", 2), Entry::Refused(_)));
+        let refused = enter(&clients, "10.0.0.1:3", 2);
+        assert!(matches!(refused, Entry::Refused(_)));
         assert!(matches!(enter(&clients, "10.0.0.2:3", 2), Entry::Admitted(_)));
         drop(first);
-        assert!(matches!(enter(&clients, "10.0.0.1:4", 2), Entry::Admitted(_)));
         drop(second);
+        assert!(matches!(enter(&clients, "10.0.0.1:4", 1), Entry::Admitted(_)), "who is being refused takes no place");
+        drop(refused);
         assert!(clients.0.lock().is_empty(), "nothing is kept of who has left");
     }
 

@@ -38,6 +38,8 @@ pub(crate) enum Deadline {
     /// When nothing has been asked of it for the keep-alive time. While a request is with a worker there is no
     /// deadline; the worker that answers notes the time in the link, so that the IO thread need not be told.
     WhenQuiet,
+    /// The same, but that there is this one while a request is with a worker.
+    WhileBusy(Tick),
 }
 
 impl Deadline {
@@ -91,9 +93,10 @@ impl Clock {
         Deadline::at_end_of(self.now().saturating_add(ticks(after)), after)
     }
 
-    /// The deadline at `moment`, never earlier than that. `time` is how long it was when it was set.
-    pub(crate) fn at(&self, moment: Instant, time: Duration) -> Deadline {
-        Deadline::at_end_of(self.tick_at(moment), time)
+    /// The deadline at `moment`, never earlier than that, for as long as a request is with a worker. `time` is how long it
+    /// was when it was set.
+    pub(crate) fn while_busy(&self, moment: Instant, time: Duration) -> Deadline {
+        Deadline::WhileBusy(rounded(self.tick_at(moment).saturating_add(1), ticks(time)))
     }
 
     /// Takes in a new connection and returns its number.
@@ -140,7 +143,7 @@ impl Clock {
             let table = self.table.lock();
             let end = table.entries.capacity();
             for entry in (from..end.min(from + CENSUS_AT_ONCE)).filter_map(|key| table.entries.get(key)) {
-                let is_quiet = entry.deadline == Deadline::WhenQuiet;
+                let is_quiet = matches!(entry.deadline, Deadline::WhenQuiet | Deadline::WhileBusy(_));
                 *match entry.link.standing() {
                     Standing::WebSocket => &mut census.websocket,
                     Standing::Writing => &mut census.writing,
@@ -206,8 +209,9 @@ impl Clock {
     fn due(&self, entry: &Entry) -> Option<Tick> {
         match entry.deadline {
             Deadline::At(tick) => Some(tick),
+            Deadline::WhileBusy(tick) if entry.link.is_busy() => Some(tick),
             Deadline::WhenQuiet if entry.link.is_busy() => None,
-            Deadline::WhenQuiet => {
+            Deadline::WhenQuiet | Deadline::WhileBusy(_) => {
                 Some(rounded(entry.link.quiet_since().saturating_add(self.keep_alive), self.keep_alive))
             }
         }
@@ -216,8 +220,12 @@ impl Clock {
     /// Puts a connection into the slot of its deadline, unless it stands in an earlier one, which will move it on.
     fn schedule(&self, table: &mut Table, key: usize) {
         let entry = &table.entries[key];
-        // Without a deadline it is looked at again later: a worker may end the request without a word to this thread.
-        let tick = self.due(entry).unwrap_or_else(|| self.now().saturating_add(self.keep_alive.max(1)));
+        let due = self.due(entry);
+        let tick = match entry.deadline {
+            Deadline::At(tick) => tick,
+            // It is looked at again in any case: a worker may end the request without a word to this thread.
+            _ => due.unwrap_or(Tick::MAX).min(self.now().saturating_add(self.keep_alive.max(1))),
+        };
         if tick >= entry.scheduled {
             return;
         }

@@ -95,9 +95,10 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.io.clock.remove(self.key);
-        if self.link.is_busy() || self.link.is_upgraded() || self.link.is_queued() {
+        let is_held = Arc::strong_count(&self.link) > 1;
+        if is_held || self.link.is_busy() || self.link.is_upgraded() || self.link.is_queued() {
             // A worker still has the request: its answer will be discarded, and it may ask whether the client is there.
-            // So will be what is still sent to a WebSocket.
+            // So will be what is still sent to a WebSocket. The client should not have to wait for them.
             self.link.abandon();
         }
         if let Some(socket) = self.link.take_upgrade() {
@@ -186,7 +187,7 @@ impl Connection {
             let wake = match flow {
                 Flow::Read => self.wait(Interest { read: true, ..Interest::default() }).await,
                 Flow::Answer => {
-                    let read = !self.half_closed && self.before_drain.is_none() && self.pending.len() < PIPELINE_MAX;
+                    let read = !self.half_closed && self.pending.len() < PIPELINE_MAX;
                     self.wait(Interest { read, finish: true, ..Interest::default() }).await
                 }
                 Flow::Linger => {
@@ -244,8 +245,13 @@ impl Connection {
             Wake::Bytes(count) => {
                 let io = Arc::clone(&self.io);
                 let buffer = io.buffer.lock();
-                self.pending.extend_from_slice(&buffer[..count]);
-                self.link.more_follows();
+                if self.before_drain.is_none() {
+                    self.pending.extend_from_slice(&buffer[..count]);
+                    self.link.more_follows();
+                } else if !self.pending.is_empty() {
+                    // The rest of what had begun to come. What begins to come while the server stops is not begun.
+                    self.pending.extend_from_slice(&buffer[..count]);
+                }
                 self.link.wake_at_finish();
                 Flow::Answer
             }

@@ -199,14 +199,15 @@ impl Desks {
             .collect()
     }
 
-    /// The interpreter's number of the thread that handles a request, if one does. Any thread.
-    pub fn thread_of(&self, request: &Arc<Request>) -> Option<u64> {
+    /// The interpreter's number of the thread that handles a request, and the number of that piece of work, if one does. Any
+    /// thread.
+    pub fn thread_of(&self, request: &Arc<Request>) -> Option<(u64, u64)> {
         let desks = self.desks.lock();
-        let has_it = |desk: &&Arc<Desk>| match &desk.held.lock().work {
-            Some(Work::Request(other)) => Arc::ptr_eq(other, request),
-            _ => false,
-        };
-        desks.iter().find(has_it).map(|desk| desk.thread)
+        desks.iter().find_map(|desk| {
+            let held = desk.held.lock();
+            let has_it = matches!(&held.work, Some(Work::Request(other)) if Arc::ptr_eq(other, request));
+            has_it.then_some((desk.thread, held.number))
+        })
     }
 
     /// How many workers have something in hand. Any thread.

@@ -17,7 +17,7 @@ use crate::accept::accept_loop;
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::listener::Listener;
-use crate::queue::{TICK, Watch};
+use crate::queue::{SLOW_TICK, TICK, Watch};
 use crate::server::{Counted, Phase, Shared};
 
 /// Size of the one read buffer, in bytes. A whole request fits; a larger one is read in several steps.
@@ -59,7 +59,10 @@ impl Io {
         loop {
             self.server.watch.notified().await;
             loop {
-                tokio::time::sleep(TICK).await;
+                let is_slow = watches.iter().any(Watch::is_stuck)
+                    && watches.iter().all(|watch| watch.is_stuck() || watch.is_calm())
+                    && self.server.gathering.is_empty();
+                tokio::time::sleep(if is_slow { SLOW_TICK } else { TICK }).await;
                 self.server.gathering.tick();
                 let mut goes_on = false;
                 for (lane, watch) in lanes.iter().zip(&mut watches) {
@@ -176,7 +179,7 @@ impl Drop for Failing {
 fn gather(server: &Shared) {
     if let Some(time) = server.lanes.iter().find_map(|lane| lane.queue.slack()) {
         std::thread::sleep(time);
-    } else if !server.has_idle_lanes() {
+    } else if server.has_work_in_hand() {
         // Few jobs are soon done, and what comes of them often brings the next event: to be woken for that takes longer.
         for _ in 0..YIELDS {
             std::thread::yield_now();

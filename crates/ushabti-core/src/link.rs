@@ -124,11 +124,19 @@ pub(crate) struct Link {
     upgrade: Mutex<Option<Arc<WebSocket>>>,
 }
 
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.server.counters.descriptors.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Link {
     /// Takes a connected, non-blocking socket. IO thread, within its runtime.
     pub(crate) fn new(socket: Socket, peer: Peer, server: Arc<Shared>) -> io::Result<Self> {
+        let socket = watch(socket)?;
+        server.counters.descriptors.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
-            socket: watch(socket)?,
+            socket,
             state: AtomicU32::new(0),
             exchange: AtomicU32::new(0),
             watched: AtomicU64::new(0),

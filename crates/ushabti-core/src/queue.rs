@@ -36,7 +36,7 @@ mod pace;
 mod seat;
 
 pub use growth::Growing;
-pub use pace::{TICK, Watch};
+pub use pace::{SLOW_TICK, TICK, Watch};
 pub use seat::Seat;
 
 use growth::Growth;
@@ -112,6 +112,8 @@ pub struct Queue<J> {
     seats: AtomicU32,
     /// The IO thread keeps the watch (W, see `pace`).
     watched: AtomicBool,
+    /// Jobs wait, and none has been taken for some ticks of the watch.
+    stalled: AtomicBool,
     /// How long the next search lasts, in nanoseconds; a guess that any worker may overwrite.
     search_ns: AtomicU32,
     naps: AtomicUsize,
@@ -150,6 +152,7 @@ impl<J> Queue<J> {
             relied_on: AtomicBool::new(false),
             seats: AtomicU32::new(0),
             watched: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
             search_ns: AtomicU32::new(SEARCH_NS_MAX),
             naps: AtomicUsize::new(0),
             closed: AtomicBool::new(false),

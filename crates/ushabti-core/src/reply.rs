@@ -120,8 +120,10 @@ impl Responder {
 
     /// Answers that the deadline has passed, if the IO thread has not yet.
     pub(crate) fn refuse_late(self, request: &Request) {
-        self.link().server().counters.refused_late(Reason::Deadline);
-        self.refuse(request, 504, &[], TOO_LATE);
+        let server = Arc::clone(self.link().shared());
+        if self.refuse(request, 504, &[], TOO_LATE) {
+            server.counters.refused_late(Reason::Deadline);
+        }
     }
 
     /// Gives the right up because the client has left before a handler was called.
@@ -246,11 +248,12 @@ impl Responder {
         }
     }
 
-    /// Answers with a status and one sentence, without any handler. Any thread.
-    pub fn refuse(mut self, request: &Request, status: u16, fields: &[(&[u8], &[u8])], detail: &str) {
+    /// Answers with a status and one sentence, without any handler. False: the IO thread has answered before. Any thread.
+    pub fn refuse(mut self, request: &Request, status: u16, fields: &[(&[u8], &[u8])], detail: &str) -> bool {
         let link = self.take_link();
         let (sent, bytes) = send_plain(&link, self.exchange, self.terms, status, fields, detail);
         record(&link, request, status, bytes, sent);
+        sent != Err(Gone::Late)
     }
 }
 
@@ -410,7 +413,8 @@ fn send_plain(
     (link.send(exchange, &out, body, Then::Finish { close: promise.close }), body.len() as u64)
 }
 
-/// Answers from the IO thread: a refusal that no worker sees. `keep_alive` false closes the connection after it.
+/// Answers from the IO thread, and counts that: a refusal that no worker sees. `keep_alive` false closes the connection after
+/// it. Returns what the access log has of it: the status, and the length of the body.
 pub(crate) fn refuse(
     link: &Link,
     exchange: Exchange,
@@ -419,13 +423,20 @@ pub(crate) fn refuse(
     status: u16,
     fields: &[(&[u8], &[u8])],
     detail: &str,
-) -> u64 {
+) -> (u16, u64) {
     let terms = Terms {
         keep_alive,
         version: head.map_or(Version::Http11, RequestHead::version),
         head_only: head.is_some_and(|head| head.method() == "HEAD"),
     };
-    send_plain(link, exchange, terms, status, fields, detail).1
+    let (sent, body_bytes) = send_plain(link, exchange, terms, status, fields, detail);
+    count(link, status, sent);
+    (logged_status(status, sent), body_bytes)
+}
+
+/// 499 is what nginx made the field's word for "the client left before the answer".
+fn logged_status(status: u16, sent: Result<(), Gone>) -> u16 {
+    if sent.is_ok() { status } else { 499 }
 }
 
 fn count(link: &Link, status: u16, sent: Result<(), Gone>) {
@@ -445,8 +456,7 @@ fn record(link: &Link, request: &Request, status: u16, body_bytes: u64, sent: Re
     }
     count(link, status, sent);
     if request.logged && sent != Err(Gone::Late) {
-        // 499 is what nginx made the field's word for "the client left before the answer".
-        let status = if sent.is_ok() { status } else { 499 };
+        let status = logged_status(status, sent);
         server.log_access(|| Entry {
             peer: &request.peer,
             head: Some(&request.head),

@@ -107,6 +107,11 @@ impl Request {
         }
     }
 
+    /// The client is lost: nobody will read an answer. No system call. Any thread, at any time.
+    pub fn is_lost(&self) -> bool {
+        self.link.upgrade().is_none_or(|link| link.is_lost())
+    }
+
     /// The client has closed its side or is lost. No system call. Any thread, at any time.
     pub fn is_disconnected(&self) -> bool {
         self.link.upgrade().is_none_or(|link| link.is_disconnected())
@@ -229,6 +234,11 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// It was given up, or its client has left. Once it is so it stays so.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.request.stage.load(Ordering::Acquire) == GIVEN_UP || self.responder.is_lost()
+    }
+
     /// Begins the request; `None` if it must not be run any more: its client has left, which is counted and logged as 499,
     /// or its deadline has passed, or the IO thread has given it up, which answers it. Worker.
     pub fn start(self, now: Instant) -> Option<Self> {

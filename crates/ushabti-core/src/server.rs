@@ -170,6 +170,11 @@ impl Shared {
         }
     }
 
+    /// Whether a job waits for a worker that is going to take it soon. Any thread.
+    pub(crate) fn has_work_in_hand(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.queue.is_empty() && !lane.queue.is_stalled())
+    }
+
     /// Whether no ready job waits for a worker. Any thread.
     pub(crate) fn has_idle_lanes(&self) -> bool {
         self.lanes.iter().all(|lane| lane.queue.is_empty())

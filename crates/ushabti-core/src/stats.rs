@@ -91,6 +91,8 @@ struct Answering {
 pub struct Counters {
     /// Connections that are open now.
     pub(crate) open: AtomicUsize,
+    /// Their descriptors, and those of connections that have ended while a worker has their request still.
+    pub(crate) descriptors: AtomicUsize,
     pub(crate) accepted: AtomicU64,
     /// What changes with each read; the IO thread alone writes it.
     received: Apart<AtomicU64>,

@@ -323,21 +323,29 @@ impl Request {
         self.core.remaining().map(|left| left.as_secs_f64())
     }
 
+    /// Whether the connection is lost, so that nobody will read an answer. A client that has only closed its side may be
+    /// waiting for it.
+    #[getter]
+    fn lost(&self) -> bool {
+        self.core.is_lost()
+    }
+
     /// Returns if there is still somebody to answer. For loops that take long; costs no system call. Any thread.
     ///
-    /// Raises `Disconnected` if the client has left, and `DeadlineExceeded` if the deadline has passed.
+    /// Raises `Disconnected` if the client has closed its side or is lost, and `DeadlineExceeded` if the deadline has passed
+    /// and the answer has not begun.
     fn check(&self) -> PyResult<()> {
         if self.core.is_disconnected() {
             return Err(Disconnected::new_err("the client has left"));
         }
-        if self.core.remaining().is_some_and(|left| left.is_zero()) {
+        if self.core.remaining().is_some_and(|left| left.is_zero()) && !self.is_answered() {
             return Err(DeadlineExceeded::new_err("the deadline of the request has passed"));
         }
         Ok(())
     }
 
-    /// Has `callback()` called when the client closes its side or is lost before the handler is done; at once, if it has. It
-    /// is called once, by a thread of the server's own, and should be short: cancel a query, set an event. What it raises is
+    /// Has `callback()` called when the client closes its side, is lost or is told 504 before the handler is done; at once, if
+    /// that has happened. It is called once, by a thread of the server's own, and should be short: cancel a query, set an event. What it raises is
     /// logged. After the answer nothing is called any more. Any thread.
     ///
     /// Raises `TypeError` if it cannot be called.

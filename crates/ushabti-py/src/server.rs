@@ -174,7 +174,7 @@ impl Server {
     }
 
     /// Waits for something that Python is to be told: a list of what is to be called because a client has left, or
-    /// `(method, target, handler, seconds, thread)` of a request that was not answered before its deadline; `None` when the server has
+    /// `(method, target, handler, seconds, where)` of a request that was not answered before its deadline; `None` when the server has
     /// stopped.
     fn take_alert<'py>(
         &self,
@@ -188,8 +188,8 @@ impl Server {
             Alert::Late(request) => {
                 let (head, handler) = (&request.head, application.endpoint(py, request.route));
                 let passed = request.ready.elapsed().as_secs_f64();
-                let thread = self.core.shared().desks.thread_of(&request);
-                (head.method(), head.target(), handler, passed, thread).into_pyobject(py)?.into_any()
+                let place = self.core.shared().desks.thread_of(&request);
+                (head.method(), head.target(), handler, passed, place).into_pyobject(py)?.into_any()
             }
         }))
     }
@@ -253,7 +253,8 @@ impl Server {
         by_class.set_item("discarded", counts.answers[0])?;
         stats.set_item("answers", by_class)?;
         let lanes = PyDict::new(py);
-        let (mut waiting, mut workers, mut idle) = (shared.waiting_at_gates(), 0, 0);
+        let at_gates = if shared.is_forked() { 0 } else { shared.waiting_at_gates() };
+        let (mut waiting, mut workers, mut idle) = (at_gates, 0, 0);
         for lane in &shared.lanes {
             let queue = lane.queue.stats();
             (waiting, workers, idle) = (waiting + queue.waiting, workers + queue.workers, idle + queue.idle);

@@ -89,10 +89,15 @@ impl Connection {
             self.io.clock.set(self.place.key, Deadline::WhenQuiet);
         }
         let exchange = self.link.begin_exchange(true);
-        let body_bytes = reply::refuse(&self.link, exchange, head, keep_alive, status, fields, detail);
+        let (logged, body_bytes) = reply::refuse(&self.link, exchange, head, keep_alive, status, fields, detail);
         server.counters.refused(Reason::of_status(status));
-        server.counters.answered(status);
-        server.log_access(|| Entry { peer: self.link.peer(), head, status, body_bytes, taken: received.elapsed() });
+        server.log_access(|| Entry {
+            peer: self.link.peer(),
+            head,
+            status: logged,
+            body_bytes,
+            taken: received.elapsed(),
+        });
         Flow::Answer
     }
 }

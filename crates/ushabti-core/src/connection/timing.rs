@@ -39,6 +39,7 @@ impl Connection {
         if interest.finish && self.link.is_queued() {
             if !self.timed {
                 // The answer began just now: what was due before is so no more.
+                self.rearm();
                 return false;
             }
             // A client that takes a little at a time makes room that the system does not tell of.
@@ -123,7 +124,7 @@ impl Connection {
     /// Back to what is due while nothing is being read or written.
     fn rest(&self) {
         let deadline = self.vigil.as_ref().and_then(|vigil| vigil.due());
-        let deadline = deadline.map_or(Deadline::WhenQuiet, |(at, time)| self.io.clock.at(at, time));
+        let deadline = deadline.map_or(Deadline::WhenQuiet, |(at, time)| self.io.clock.while_busy(at, time));
         self.io.clock.set(self.place.key, deadline);
     }
 

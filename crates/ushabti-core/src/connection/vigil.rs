@@ -130,6 +130,7 @@ impl Connection {
             // In this order: who cannot be given up has been begun, and its handler learns that it is late.
             let is_begun = request.as_ref().is_some_and(|request| !request.give_up());
             if self.answer_for(request.as_deref(), 504, Reason::Deadline) && is_begun {
+                self.link.tell_watcher();
                 self.io.server.alerts.tell(Alert::Late(request.expect("it was looked at just now")));
             }
         }
@@ -163,9 +164,8 @@ impl Connection {
         });
         let head = Some(&request.head);
         let keep_alive = request.head.keep_alive() && !self.half_closed;
-        let body_bytes = reply::refuse(&self.link, exchange, head, keep_alive, status, fields, detail);
+        let (status, body_bytes) = reply::refuse(&self.link, exchange, head, keep_alive, status, fields, detail);
         server.counters.refused_late(reason);
-        server.counters.answered(status);
         if request.logged {
             let (peer, taken) = (self.link.peer(), request.received.elapsed());
             server.log_access(|| Entry { peer, head, status, body_bytes, taken });

@@ -230,23 +230,27 @@ impl Link {
         !matches!(self.socket.get_ref().take_error(), Ok(None))
     }
 
-    /// Has [`Alert::Left`] told with `number` when the client leaves during this exchange. Any thread.
+    /// Has [`Alert::Left`] told with `number` when the client leaves during this exchange, or the exchange is taken back. Any
+    /// thread.
     ///
     /// Why it is told, and once: here the number is written, then the state is looked at, with a full fence between; whoever
-    /// notes that the client has left writes the state, then looks at the number, with a full fence between. One of the two
+    /// notes that the client has left, or takes the exchange back, writes that, then looks at the number, with a full fence between. One of the two
     /// sees what the other wrote, and the exchange of the number for 0 gives it to one alone.
     pub(crate) fn watch_client(&self, exchange: Exchange, number: u64) {
-        if self.exchange.load(Ordering::Relaxed) == exchange.0 {
-            self.watched.store(number, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            if self.is_disconnected() {
-                self.tell_watcher();
-            }
+        if self.exchange.load(Ordering::Relaxed) != exchange.0 {
+            // It was taken back: nobody waits for the answer any more.
+            self.server.alerts.tell(Alert::Left(number));
+            return;
+        }
+        self.watched.store(number, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.is_disconnected() || self.exchange.load(Ordering::Relaxed) != exchange.0 {
+            self.tell_watcher();
         }
     }
 
-    /// The client has left, which the state says already. Any thread.
-    pub(super) fn tell_watcher(&self) {
+    /// Nobody waits for the answer any more, which the state or the number of the exchange says already. Any thread.
+    pub(crate) fn tell_watcher(&self) {
         fence(Ordering::SeqCst);
         if self.watched.load(Ordering::Relaxed) != 0 {
             let number = self.watched.swap(0, Ordering::Relaxed);

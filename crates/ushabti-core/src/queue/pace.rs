@@ -47,6 +47,10 @@ pub const TICK: Duration = Duration::from_millis(1);
 const CALM_TICKS: u32 = 8;
 /// So many ticks without a job taken, while jobs wait, are a stall. One may only mean that the worker was not scheduled.
 const STALLED_TICKS: u32 = 2;
+/// After so many, the tick is slower: what waits does so for workers that wait for something themselves.
+const STUCK_TICKS: u32 = 200;
+/// How often it ticks where nothing has moved for long.
+pub const SLOW_TICK: Duration = Duration::from_millis(5);
 
 /// So many workers are woken beside a searcher that does not come to run.
 const SECONDED_MAX: u32 = 2;
@@ -64,6 +68,18 @@ pub struct Watch {
     taken: usize,
     calm: u32,
     stalled: u32,
+}
+
+impl Watch {
+    /// Nothing has moved for so long that it will do to look less often.
+    pub fn is_stuck(&self) -> bool {
+        self.stalled >= STUCK_TICKS
+    }
+
+    /// Nothing waited at the last tick.
+    pub fn is_calm(&self) -> bool {
+        self.calm > 0
+    }
 }
 
 impl<J> Queue<J> {
@@ -172,9 +188,14 @@ impl<J> Queue<J> {
     /// How long new jobs would do nothing but wait behind those that wait already. IO thread.
     pub fn slack(&self) -> Option<Duration> {
         let waiting = self.jobs.len();
-        // Workers that run side by side may be through with them at any moment.
-        (waiting >= SLACK_JOBS && !self.parallel)
+        // Workers that run side by side may be through with them at any moment, and those that are stuck never.
+        (waiting >= SLACK_JOBS && !self.parallel && !self.is_stalled())
             .then(|| (SLACK_EACH * waiting.min(SLACK_JOBS_MAX) as u32).saturating_sub(SLACK_WAKE))
+    }
+
+    /// Whether jobs wait for workers that do not come.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
     }
 
     fn heat(&self, seat: &Seat) {
@@ -205,7 +226,8 @@ impl<J> Queue<J> {
         let stalled = std::mem::replace(&mut watch.taken, taken) == taken;
         if !self.jobs.is_empty() {
             watch.calm = 0;
-            watch.stalled = if stalled { watch.stalled + 1 } else { 0 };
+            watch.stalled = if stalled { watch.stalled.saturating_add(1) } else { 0 };
+            self.stalled.store(watch.stalled >= STALLED_TICKS, Ordering::Relaxed);
             if watch.stalled >= STALLED_TICKS {
                 self.quick_from.store(self.nanos(Instant::now() + QUICK_AGAIN), Ordering::Relaxed);
                 self.hot.store(0, Ordering::Relaxed);
@@ -220,6 +242,7 @@ impl<J> Queue<J> {
             return true;
         }
         watch.stalled = 0;
+        self.stalled.store(false, Ordering::Relaxed);
         watch.calm = if self.relied_on.swap(false, Ordering::Relaxed) { 0 } else { watch.calm + 1 };
         if watch.calm < CALM_TICKS {
             return true;

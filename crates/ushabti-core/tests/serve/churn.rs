@@ -41,7 +41,9 @@ fn the_books_balance_after_thousands_of_random_ends() {
     });
     let stats = running.stop();
     assert!(stats.answers[2] >= answered.load(Ordering::Relaxed), "{stats:?}");
-    assert_eq!(stats.answers[3..].iter().sum::<u64>(), stats.refused, "{stats:?}");
+    // Some were refused that had left already.
+    let told: u64 = stats.answers[3..].iter().sum();
+    assert!((told..=told + stats.answers[0]).contains(&stats.refused), "{stats:?}");
 }
 
 /// The life of one connection; returns how many answers it has received.

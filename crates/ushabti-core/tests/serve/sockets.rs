@@ -15,7 +15,10 @@ use crate::running::PATIENCE;
 pub(crate) fn upgrade(request: &Arc<Request>, responder: Responder) {
     let handshake = match responder.check_upgrade(request) {
         Ok(handshake) => handshake,
-        Err(refusal) => return responder.refuse(request, refusal.status, &[], &refusal.detail),
+        Err(refusal) => {
+            responder.refuse(request, refusal.status, &[], &refusal.detail);
+            return;
+        }
     };
     match responder.upgrade(request, &handshake, Style::Events, None, std::iter::empty()) {
         Ok(upgraded) => {

@@ -68,6 +68,10 @@ impl Request {
         };
         watches.add(number, callback.unbind());
         self.core.watch_client(exchange, number);
+        if self.watch.load(Ordering::Relaxed) != number {
+            // The request has ended meanwhile, in another thread.
+            drop(watches.take(number));
+        }
         Ok(())
     }
 }
@@ -80,11 +84,9 @@ impl Drop for Request {
             return;
         }
         let Some(responder) = self.responder.get_mut().take() else { return };
-        let is_awaited = !responder.is_forked() && !self.core.is_disconnected();
-        if !responder.is_forked() {
-            responder.refuse(&self.core, 500, &[], "");
-        }
-        if !is_awaited {
+        let is_awaited = !responder.is_forked() && !self.core.is_lost();
+        let is_answered = !responder.is_forked() && responder.refuse(&self.core, 500, &[], "");
+        if !is_awaited || !is_answered {
             return;
         }
         Python::try_attach(|py| {

@@ -156,14 +156,17 @@ impl Connection {
     }
 
     /// Serves the connection to its end.
-    pub(crate) async fn run(mut self) {
-        if self.io.server.is_draining() {
-            self.before_drain = Some(0);
-            self.grace();
-        }
-        if self.serve(Flow::Read).await == Flow::Upgrade {
-            if let Some(socket) = self.link.take_upgrade() {
-                websocket::spawn(self.place, socket, self.pending);
+    #[expect(clippy::manual_async_fn, reason = "an async fn would hold its argument twice, in each idle connection")]
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            if self.io.server.is_draining() {
+                self.before_drain = Some(0);
+                self.grace();
+            }
+            if self.serve(Flow::Read).await == Flow::Upgrade {
+                if let Some(socket) = self.link.take_upgrade() {
+                    websocket::spawn(self.place, socket, self.pending);
+                }
             }
         }
     }

@@ -18,6 +18,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::config::{Config, LaneConfig};
+use crate::jitter;
 use crate::queue::{Pushed, Queue};
 use crate::request::{Job, Ready};
 use crate::routes::{Policy, RouteTable};
@@ -111,6 +112,7 @@ impl Drop for Permit {
         let pushed = self.server.lanes[gate.lane].queue.push_admitted(Job::Request(next), Instant::now());
         if pushed == Pushed::Deferred {
             self.server.keep_watch();
+            jitter::point();
         }
     }
 }

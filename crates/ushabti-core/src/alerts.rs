@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::jitter;
 use crate::request::Request;
 
 /// Something that has happened to a request while a handler has it.
@@ -34,10 +35,12 @@ pub struct Alerts {
 impl Alerts {
     /// Any thread; never waits.
     pub(crate) fn tell(&self, alert: Alert) {
+        jitter::point();
         let mut inner = self.inner.lock();
         if !inner.closed {
             inner.waiting.push_back(alert);
             drop(inner);
+            jitter::point();
             self.filled.notify_one();
         }
     }

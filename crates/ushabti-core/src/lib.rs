@@ -25,6 +25,7 @@ mod connection;
 pub mod desk;
 pub mod fork;
 mod io_thread;
+mod jitter;
 pub mod journal;
 mod link;
 pub mod listener;

@@ -33,6 +33,7 @@ use socket2::Socket;
 use tokio::io::unix::AsyncFd;
 
 use crate::clock::{Tick, tick_of};
+use crate::jitter;
 use crate::listener::{Peer, watch};
 use crate::server::Shared;
 use crate::websocket::Socket as WebSocket;
@@ -217,13 +218,17 @@ impl Link {
 
     /// Notes that the client sends no more. IO task.
     pub(crate) fn half_closed(&self) {
+        jitter::point();
         self.state.fetch_or(HALF_CLOSED, Ordering::AcqRel);
+        jitter::point();
         self.tell_watcher();
     }
 
     /// Gives the connection up: what is still written to it is discarded, a worker that waits for room is let go.
     pub(crate) fn abandon(&self) {
+        jitter::point();
         let before = self.state.fetch_or(GONE, Ordering::AcqRel);
+        jitter::point();
         self.tell_watcher();
         if before & QUEUED != 0 {
             // The close is to be a reset: with good manners the system would hold what the client has not taken, up to
@@ -256,6 +261,7 @@ impl Link {
     ) -> Poll<Wake> {
         // The order matters: first the waker, then the state (see the head of this file).
         self.task.register(cx.waker());
+        jitter::point();
         let mut state = self.state.load(Ordering::Acquire);
         if state & QUEUED != 0 {
             match self.poll_flush(cx, &mut progress) {
@@ -328,6 +334,7 @@ impl Link {
                 outbox.empty();
                 self.state.fetch_and(!QUEUED, Ordering::AcqRel);
                 drop(outbox);
+                jitter::point();
                 self.room.notify_all();
                 if let Some(close) = end {
                     self.end_exchange(close);

@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::SegQueue;
 use parking_lot::{Condvar, Mutex};
 
+use crate::jitter;
+
 mod growth;
 mod pace;
 mod seat;
@@ -213,8 +215,10 @@ impl<J> Queue<J> {
     }
 
     fn append(&self, entry: Entry<J>, now: Instant) -> Pushed {
+        jitter::point();
         self.jobs.push(entry);
         fence(Ordering::SeqCst);
+        jitter::point();
         let deferred = self.is_deferred(now) || !self.wake_one();
         if deferred || self.wants_watch() {
             self.be_watched();
@@ -234,10 +238,13 @@ impl<J> Queue<J> {
                 self.ask_for_growth();
                 return true;
             }
+            jitter::point();
             if self.searching.swap(true, Ordering::AcqRel) {
                 return false;
             }
+            jitter::point();
             if let Some(seat) = self.pop_idle() {
+                jitter::point();
                 seat.wake();
                 return true;
             }
@@ -245,6 +252,7 @@ impl<J> Queue<J> {
             // while S was set rely on this thread, so look again.
             self.searching.store(false, Ordering::Relaxed);
             fence(Ordering::SeqCst);
+            jitter::point();
             if self.jobs.is_empty() {
                 return true;
             }
@@ -293,6 +301,7 @@ impl<J> Queue<J> {
                 continue;
             }
             self.cool_down(seat);
+            jitter::point();
             if self.closed.load(Ordering::Acquire) {
                 self.workers.fetch_sub(1, Ordering::AcqRel);
                 return Taken::Leave;
@@ -303,8 +312,10 @@ impl<J> Queue<J> {
                 self.idle_count.store(idle.len(), Ordering::Relaxed);
             }
             fence(Ordering::SeqCst);
+            jitter::point();
             let stay = (self.jobs.is_empty() || self.yields(seat)) && !self.closed.load(Ordering::Relaxed);
             let woken = stay && seat.wait(self.patience());
+            jitter::point();
             if !woken {
                 if self.leave_idle(seat) {
                     if stay && self.may_retire() {
@@ -330,7 +341,9 @@ impl<J> Queue<J> {
 
     /// Takes a job if one is ready. Worker; never waits, so it may be attached.
     pub fn try_take(&self) -> Option<J> {
+        jitter::point();
         let Entry { job, is_counted } = self.jobs.pop()?;
+        jitter::point();
         self.taken.fetch_add(1, Ordering::Relaxed);
         if is_counted {
             self.counted.fetch_sub(1, Ordering::Relaxed);
@@ -385,8 +398,10 @@ impl<J> Queue<J> {
         let was_searching = seat.searching.load(Ordering::Relaxed);
         if was_searching {
             seat.searching.store(false, Ordering::Relaxed);
+            jitter::point();
             self.searching.store(false, Ordering::Relaxed);
             fence(Ordering::SeqCst);
+            jitter::point();
         }
         was_searching
     }
@@ -406,6 +421,7 @@ impl<J> Queue<J> {
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
+        jitter::point();
         let idle = std::mem::take(&mut *self.idle.lock());
         self.idle_count.store(0, Ordering::Relaxed);
         for seat in idle {

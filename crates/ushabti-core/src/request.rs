@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ushabti_proto::http1::head::RequestHead;
 
 use crate::admission::Permit;
+use crate::jitter;
 use crate::link::{Exchange, Link};
 use crate::listener::Peer;
 use crate::reply::Responder;
@@ -80,12 +81,14 @@ impl Request {
     /// Whether no worker has taken it, nor ever will. Of a worker that takes it and the IO task that gives it up, the one
     /// that comes first has its way: both change the same word in one step. IO task, which answers then.
     pub(crate) fn give_up(&self) -> bool {
+        jitter::point();
         self.stage.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     fn begin(&self, now: Instant) -> bool {
         let waited = now.saturating_duration_since(self.ready).as_nanos() as u64;
         self.waited.store(waited, Ordering::Relaxed);
+        jitter::point();
         self.stage.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 

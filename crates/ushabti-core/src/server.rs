@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::desk::Desks;
 use crate::fork;
+use crate::jitter;
 use crate::journal::{Journal, Level};
 use crate::queue::Pushed;
 use crate::request::Job;
@@ -190,6 +191,7 @@ impl Shared {
     pub(crate) fn must_watch_on(&self) -> bool {
         self.watching.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
+        jitter::point();
         let relied_on = !self.has_idle_lanes() || !self.gathering.is_empty();
         relied_on && !self.watching.swap(true, Ordering::AcqRel)
     }

@@ -246,6 +246,7 @@ fn idle_workers_above_the_minimum_leave_and_the_minimum_stays() {
 }
 
 #[test]
+#[cfg_attr(ushabti_jitter, ignore = "delays at random bring the workers to bed in another order")]
 fn light_work_is_carried_by_the_worker_that_went_to_sleep_last() {
     let queue = Arc::new(queue(4, 4, LONG));
     let counts: Arc<Vec<AtomicUsize>> = Arc::new((0..4).map(|_| AtomicUsize::new(0)).collect());

@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::{BUSY, CLOSE, GONE, Link, MORE, OUTBOX_HIGH, OUTBOX_LOW, QUEUED, SEND_FLAGS, UPGRADED, WAKE};
 use crate::alerts::Alert;
 use crate::clock::tick_of;
+use crate::jitter;
 use crate::websocket::Socket as WebSocket;
 
 /// What asks a client that has closed its side whether it is there still. One that is skips it (RFC 9110 section 15.2.1);
@@ -53,6 +54,7 @@ impl Link {
             self.watched.store(0, Ordering::Relaxed);
         }
         let exchange = self.next_exchange();
+        jitter::point();
         self.state.fetch_or(if wake { BUSY | WAKE } else { BUSY }, Ordering::AcqRel);
         exchange
     }
@@ -71,7 +73,9 @@ impl Link {
 
     /// Takes the exchange back from the worker that has it, unless its answer has begun; then `None`. IO task.
     pub(crate) fn take_back(&self) -> Option<Exchange> {
+        jitter::point();
         let outbox = self.outbox.lock();
+        jitter::point();
         (outbox.answering != self.exchange.load(Ordering::Relaxed)).then(|| self.next_exchange())
     }
 
@@ -103,7 +107,9 @@ impl Link {
             return Err(Gone::Left);
         }
         let total = head.len() + body.len();
+        jitter::point();
         let mut outbox = self.outbox.lock();
+        jitter::point();
         if self.exchange.load(Ordering::Relaxed) != exchange.0 {
             return Err(Gone::Late);
         }
@@ -141,6 +147,7 @@ impl Link {
         }
         self.state.fetch_or(QUEUED, Ordering::AcqRel);
         drop(outbox);
+        jitter::point();
         self.task.wake();
         Ok(())
     }
@@ -170,8 +177,10 @@ impl Link {
     /// it, and the lock gives it to one alone.
     pub(crate) fn finish_upgrade(&self, socket: Arc<WebSocket>) -> Option<Arc<WebSocket>> {
         *self.upgrade.lock() = Some(socket);
+        jitter::point();
         self.state.fetch_or(UPGRADED | WAKE, Ordering::AcqRel);
         self.end_exchange(false);
+        jitter::point();
         if self.has(GONE) { self.take_upgrade() } else { None }
     }
 
@@ -181,7 +190,9 @@ impl Link {
         if close {
             self.state.fetch_or(CLOSE, Ordering::AcqRel);
         }
+        jitter::point();
         let before = self.state.fetch_and(!(BUSY | WAKE), Ordering::AcqRel);
+        jitter::point();
         if close || before & WAKE != 0 {
             self.task.wake();
         }
@@ -253,6 +264,7 @@ impl Link {
     pub(crate) fn tell_watcher(&self) {
         fence(Ordering::SeqCst);
         if self.watched.load(Ordering::Relaxed) != 0 {
+            jitter::point();
             let number = self.watched.swap(0, Ordering::Relaxed);
             if number != 0 {
                 self.server.alerts.tell(Alert::Left(number));

@@ -4,6 +4,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::Queue;
+use crate::jitter;
 
 /// How long a job may wait, while every worker is busy, before another worker is started.
 ///
@@ -41,7 +42,9 @@ impl<J> Queue<J> {
         {
             return;
         }
+        jitter::point();
         self.growth.lock().wanted = true;
+        jitter::point();
         self.grow.notify_one();
     }
 
@@ -101,6 +104,7 @@ impl<J> Queue<J> {
                 growth.wanted = false;
                 self.growth_watched.store(false, Ordering::Relaxed);
                 fence(Ordering::SeqCst);
+                jitter::point();
                 // The same order as for S: a push that saw the flag set is seen here, and so is a worker that has retired.
                 if !self.jobs.is_empty() && self.room().1 > 0 {
                     growth.wanted = true;

@@ -28,6 +28,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::{Queue, Seat};
+use crate::jitter;
 
 /// A handler that is over in this time is quick.
 const QUICK: Duration = Duration::from_micros(200);
@@ -146,6 +147,7 @@ impl<J> Queue<J> {
         self.heat(seat);
         if self.give_up_search(seat) {
             let deferred = self.watched.load(Ordering::Relaxed) && self.is_quick(now);
+            jitter::point();
             if !deferred && !self.jobs.is_empty() {
                 self.wake_one();
             }
@@ -171,6 +173,7 @@ impl<J> Queue<J> {
     /// it takes what is left, or gives the search up and looks at J once more. Worker.
     pub fn end_turn(&self, seat: &Seat) {
         self.turn.store(false, Ordering::Relaxed);
+        jitter::point();
         self.become_searcher(seat);
     }
 
@@ -249,6 +252,7 @@ impl<J> Queue<J> {
         }
         self.watched.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
+        jitter::point();
         let calm = self.jobs.is_empty();
         if calm {
             *watch = Watch::default();

@@ -17,6 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use ushabti_proto::websocket::message::Message;
 
 use super::socket::{Closing, Style};
+use crate::jitter;
 
 /// Messages that may wait, and their bytes. One more than the bytes allow may pass them: a message is not cut.
 const MESSAGES_MAX: usize = 64;
@@ -173,6 +174,7 @@ impl Inbox {
 
     /// Puts messages in, in their order, and leaves `messages` empty. IO task.
     pub(super) fn push(&self, messages: &mut Vec<Message>) -> Room {
+        jitter::point();
         let mut state = self.state.lock();
         if state.is_deaf() {
             messages.clear();
@@ -221,6 +223,7 @@ impl Inbox {
     }
 
     fn finish(&self, end: End, fault: Option<Fault>) -> bool {
+        jitter::point();
         let mut state = self.state.lock();
         if state.has_ended() {
             return false;
@@ -239,6 +242,7 @@ impl Inbox {
     }
 
     fn stop_listening(&self, ear: Ear) -> bool {
+        jitter::point();
         let mut state = self.state.lock();
         if state.ear != Ear::Failed {
             state.ear = ear;
@@ -262,6 +266,7 @@ impl Inbox {
 
     /// Takes the next event out; without one the socket is no longer scheduled. The worker that has the socket.
     pub(super) fn next(&self) -> Next {
+        jitter::point();
         let mut state = self.state.lock();
         let event = self.take(&mut state);
         if event.is_none() {

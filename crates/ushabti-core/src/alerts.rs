@@ -13,7 +13,7 @@ use crate::request::Request;
 /// Something that has happened to a request while a handler has it.
 pub enum Alert {
     /// The client of the request that was watched with this number has closed its side, is lost, or was told 504.
-    Left(u64),
+    Left(u32),
     /// Its deadline has passed, the client was told 504, and the handler goes on.
     Late(Arc<Request>),
 }

@@ -113,7 +113,7 @@ pub(crate) struct Link {
     /// The number of the exchange that may be answered; written by the IO task, under the lock of the outbox where a worker
     /// may answer at the same time.
     exchange: AtomicU32,
-    /// The number by which Python knows the request that is to be told when the client leaves; 0: none.
+    /// Who is to be told when the client leaves: see [`Link::watch_client`].
     watched: AtomicU64,
     task: AtomicWaker,
     outbox: Mutex<Outbox>,

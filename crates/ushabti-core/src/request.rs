@@ -104,7 +104,7 @@ impl Request {
 
     /// Has [`Alert::Left`](crate::alerts::Alert::Left) told with `number` when the client leaves before the exchange is over.
     /// Any thread.
-    pub fn watch_client(&self, exchange: Watched, number: u64) {
+    pub fn watch_client(&self, exchange: Watched, number: u32) {
         if let Some(link) = self.link.upgrade() {
             link.watch_client(exchange.0, number);
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -42,7 +42,7 @@ pub struct Request {
     responder: Mutex<Option<Responder>>,
     /// The exchange, where there is one to be watched, and the number under which that is done; 0: it is not.
     watched: Option<Watched>,
-    watch: AtomicU64,
+    watch: AtomicU32,
     /// The handler has left the answer to whoever calls `respond`.
     deferred: AtomicBool,
     /// The WebSocket that it has become, until the handler has returned.
@@ -65,7 +65,7 @@ impl Request {
             core,
             application,
             watched: responder.as_ref().map(Responder::watched),
-            watch: AtomicU64::new(0),
+            watch: AtomicU32::new(0),
             responder: Mutex::new(responder),
             deferred: AtomicBool::new(false),
             upgraded: Mutex::new(Upgrade::None),

@@ -50,10 +50,8 @@ pub(crate) struct Exchange(u32);
 impl Link {
     /// Begins an exchange. With `wake` the task is woken at its end. IO task, before the request is given away.
     pub(crate) fn begin_exchange(&self, wake: bool) -> Exchange {
-        if self.watched.load(Ordering::Relaxed) != 0 {
-            self.watched.store(0, Ordering::Relaxed);
-        }
         let exchange = self.next_exchange();
+        self.watched.store(watch(exchange, 0), Ordering::Relaxed);
         jitter::point();
         self.state.fetch_or(if wake { BUSY | WAKE } else { BUSY }, Ordering::AcqRel);
         exchange
@@ -245,16 +243,28 @@ impl Link {
     /// thread.
     ///
     /// Why it is told, and once: here the number is written, then the state is looked at, with a full fence between; whoever
-    /// notes that the client has left, or takes the exchange back, writes that, then looks at the number, with a full fence between. One of the two
-    /// sees what the other wrote, and the exchange of the number for 0 gives it to one alone.
-    pub(crate) fn watch_client(&self, exchange: Exchange, number: u64) {
-        if self.exchange.load(Ordering::Relaxed) != exchange.0 {
-            // It was taken back: nobody waits for the answer any more.
-            self.server.alerts.tell(Alert::Left(number));
-            return;
+    /// notes that the client has left, or takes the exchange back, writes that, then looks at the number, with a full fence
+    /// between. One of the two sees what the other wrote, and the exchange of the number for 0 gives it to one alone.
+    ///
+    /// The thread may be so slow that its exchange is over before it comes to write, and the next one is watched already. So
+    /// the number stands in one word with the exchange that it was given in, and is written only where that one is found.
+    pub(crate) fn watch_client(&self, exchange: Exchange, number: u32) {
+        let mut before = self.watched.load(Ordering::Relaxed);
+        loop {
+            if before >> 32 != u64::from(exchange.0) {
+                // It was taken back, and the next has begun: nobody waits for the answer any more.
+                self.server.alerts.tell(Alert::Left(number));
+                return;
+            }
+            jitter::point();
+            let wanted = watch(exchange, number);
+            match self.watched.compare_exchange_weak(before, wanted, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(other) => before = other,
+            }
         }
-        self.watched.store(number, Ordering::Relaxed);
         fence(Ordering::SeqCst);
+        jitter::point();
         if self.is_disconnected() || self.exchange.load(Ordering::Relaxed) != exchange.0 {
             self.tell_watcher();
         }
@@ -263,12 +273,18 @@ impl Link {
     /// Nobody waits for the answer any more, which the state or the number of the exchange says already. Any thread.
     pub(crate) fn tell_watcher(&self) {
         fence(Ordering::SeqCst);
-        if self.watched.load(Ordering::Relaxed) != 0 {
+        let number = self.watched.load(Ordering::Relaxed) as u32;
+        if number != 0 {
             jitter::point();
-            let number = self.watched.swap(0, Ordering::Relaxed);
+            let number = self.watched.fetch_and(!u64::from(u32::MAX), Ordering::Relaxed) as u32;
             if number != 0 {
                 self.server.alerts.tell(Alert::Left(number));
             }
         }
     }
+}
+
+/// The word that says who is to be told when the client leaves: `number` during `exchange`; 0: nobody.
+fn watch(exchange: Exchange, number: u32) -> u64 {
+    u64::from(exchange.0) << 32 | u64::from(number)
 }

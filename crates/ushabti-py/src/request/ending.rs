@@ -67,6 +67,11 @@ impl Request {
             number => number,
         };
         watches.add(number, callback.unbind());
+        if self.watch.load(Ordering::Relaxed) != number {
+            // Another thread has answered meanwhile. What it took out under the lock may have been less than this.
+            drop(watches.take(number));
+            return Ok(());
+        }
         self.core.watch_client(exchange, number);
         if self.watch.load(Ordering::Relaxed) != number {
             // The request has ended meanwhile, in another thread.

@@ -37,8 +37,9 @@ class AlertThread(threading.Thread):
 
     def _obey(self, alert: list[Callable[[], object]] | Late) -> None:
         if isinstance(alert, list):
-            for callback in alert:
-                _call(callback)
+            # Taken out, so that this thread does not keep it until the next alert.
+            while alert:
+                _call(alert.pop(0))
         else:
             method, target, handler, passed, place = alert
             stack = self._stack(place)

@@ -73,10 +73,6 @@ impl Request {
             return Ok(());
         }
         self.core.watch_client(exchange, number);
-        if self.watch.load(Ordering::Relaxed) != number {
-            // The request has ended meanwhile, in another thread.
-            drop(watches.take(number));
-        }
         Ok(())
     }
 }

@@ -119,11 +119,14 @@ impl Responder {
     }
 
     /// Answers that the deadline has passed, if the IO thread has not yet.
-    pub(crate) fn refuse_late(self, request: &Request) {
-        let server = Arc::clone(self.link().shared());
-        if self.refuse(request, 504, &[], TOO_LATE) {
-            server.counters.refused_late(Reason::Deadline);
+    pub(crate) fn refuse_late(mut self, request: &Request) {
+        let link = self.take_link();
+        let (sent, bytes) = send_plain(&link, self.exchange, self.terms, 504, &[], TOO_LATE);
+        // Counted by whoever of the two has answered.
+        if sent != Err(Gone::Late) {
+            link.server().counters.refused_late(Reason::Deadline);
         }
+        record(&link, request, 504, bytes, sent);
     }
 
     /// Gives the right up because the client has left before a handler was called.

@@ -85,11 +85,17 @@ impl Request {
         self.stage.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    fn begin(&self, now: Instant) -> bool {
+    /// Whether a worker has it that runs its handler, or has.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == BEGUN
+    }
+
+    /// Notes that a worker has taken it, and goes on to `stage`. False: it was given up before. Worker.
+    fn leave_queue(&self, stage: u8, now: Instant) -> bool {
         let waited = now.saturating_duration_since(self.ready).as_nanos() as u64;
         self.waited.store(waited, Ordering::Relaxed);
         jitter::point();
-        self.stage.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.stage.compare_exchange(WAITING, stage, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// How long it has waited for a worker. Any thread, after [`Ready::start`].
@@ -245,11 +251,12 @@ impl Ready {
     /// Begins the request; `None` if it must not be run any more: its client has left, which is counted and logged as 499,
     /// or its deadline has passed, or the IO thread has given it up, which answers it. Worker.
     pub fn start(self, now: Instant) -> Option<Self> {
-        if !self.request.begin(now) {
+        let is_late = self.request.deadline.is_some_and(|deadline| now >= deadline);
+        if !self.request.leave_queue(if is_late { GIVEN_UP } else { BEGUN }, now) {
             self.responder.release();
             return None;
         }
-        if self.request.deadline.is_some_and(|deadline| now >= deadline) {
+        if is_late {
             self.responder.refuse_late(&self.request);
             return None;
         }

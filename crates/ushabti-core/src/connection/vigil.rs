@@ -127,8 +127,9 @@ impl Connection {
             self.answer_for(request.as_deref(), 503, Reason::QueueTimeout);
         }
         if Vigil::take_due(&mut vigil.deadline, now) {
-            // In this order: who cannot be given up has been begun, and its handler learns that it is late.
-            let is_begun = request.as_ref().is_some_and(|request| !request.give_up());
+            // In this order: what cannot be given up was begun, and its handler is late; or a worker has just found that it is
+            // late, and gives it up itself.
+            let is_begun = request.as_ref().is_some_and(|request| !request.give_up() && request.is_begun());
             if self.answer_for(request.as_deref(), 504, Reason::Deadline) && is_begun {
                 self.link.tell_watcher();
                 self.io.server.alerts.tell(Alert::Late(request.expect("it was looked at just now")));

@@ -94,7 +94,9 @@ impl Drop for Permit {
         }
         let Some(gate) = self.server.gates.get(self.route as usize).and_then(Option::as_ref) else { return };
         let mut dead = Vec::new();
+        jitter::point();
         let mut inner = gate.inner.lock();
+        jitter::point();
         let next = loop {
             match inner.waiting.pop_front() {
                 _ if inner.closed => break None,
@@ -106,13 +108,13 @@ impl Drop for Permit {
             inner.taken -= 1;
         }
         drop(inner);
+        jitter::point();
         bury(dead);
         let Some(mut next) = next else { return };
         next.permit = Some(Permit { server: Arc::clone(&self.server), route: self.route });
         let pushed = self.server.lanes[gate.lane].queue.push_admitted(Job::Request(next), Instant::now());
         if pushed == Pushed::Deferred {
             self.server.keep_watch();
-            jitter::point();
         }
     }
 }
@@ -139,6 +141,7 @@ impl Shared {
     pub(crate) fn admit(self: &Arc<Self>, mut ready: Ready, now: Instant) -> Admission {
         let route = ready.request.route;
         let lane = if let Some(gate) = self.gates.get(route as usize).and_then(Option::as_ref) {
+            jitter::point();
             let mut inner = gate.inner.lock();
             if inner.taken >= gate.places {
                 let mut dead = Vec::new();
@@ -180,7 +183,7 @@ impl Shared {
     }
 
     /// Takes out every request that no worker has taken, and lets the workers go when they are through with the rest: the ends
-    /// of WebSockets. After the IO thread has ended.
+    /// of WebSockets. Returns how many had no answer. After the IO thread has ended.
     pub(crate) fn close_lanes(&self) -> usize {
         let mut left = Vec::new();
         for gate in self.gates.iter().flatten() {
@@ -191,7 +194,8 @@ impl Shared {
         for lane in &self.lanes {
             left.extend(lane.queue.clear());
         }
-        let count = left.len();
+        // Others were answered when they had waited too long.
+        let count = left.iter().filter(|job| matches!(job, Job::Request(ready) if ready.request.is_waiting())).count();
         drop(left);
         for lane in &self.lanes {
             lane.queue.close();

@@ -113,7 +113,8 @@ impl Server {
     }
 
     /// Ends the IO thread, cuts what is still connected, and lets the workers go when the queue is empty. Requests
-    /// that no worker has taken are dropped; their number is returned. The ends of WebSockets are still told. Waits for the IO thread: detach before.
+    /// that no worker has taken are dropped; the number of those that still had a client and no answer is returned. The ends of WebSockets are
+    /// still told. Waits for the IO thread: detach before.
     pub fn close(&self) -> usize {
         if self.shared.is_forked() {
             // There is no thread to wait for, and the listeners' files are the parent's.
@@ -121,6 +122,8 @@ impl Server {
             std::mem::forget(self.thread.lock().take());
             return 0;
         }
+        // What is in the queues then is of clients that have left: nobody is dropped.
+        let is_drained = self.shared.is_drained();
         self.shared.advance(Phase::Closed);
         self.listeners.lock().clear();
         let thread = self.thread.lock().take();
@@ -129,7 +132,8 @@ impl Server {
             let _ = thread.join();
         }
         self.shared.alerts.close();
-        self.shared.close_lanes()
+        let dropped = self.shared.close_lanes();
+        if is_drained { 0 } else { dropped }
     }
 }
 

@@ -85,6 +85,11 @@ impl Request {
         self.stage.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Whether it waits for a worker still. Any thread.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == WAITING
+    }
+
     /// Whether a worker has it that runs its handler, or has.
     pub(crate) fn is_begun(&self) -> bool {
         self.stage.load(Ordering::Acquire) == BEGUN

@@ -236,6 +236,11 @@ impl Shared {
         }
     }
 
+    /// Whether the server has begun to stop and nothing is left that was counted in. Any thread.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.is_draining() && self.live.load(Ordering::Acquire) == 0
+    }
+
     /// Waits until everything that was counted in is gone. False: the time was up first. Detached.
     pub(crate) fn wait_drained(&self, timeout: Duration) -> bool {
         let until = Instant::now().checked_add(timeout);

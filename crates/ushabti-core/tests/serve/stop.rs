@@ -29,6 +29,18 @@ fn a_drain_answers_every_request_that_is_under_way() {
 }
 
 #[test]
+fn a_request_whose_client_has_left_was_not_dropped_by_the_stop() {
+    let running = Running::start(config(), 0);
+    let mut client = running.connect();
+    client.send(request("/bytes/10").as_bytes());
+    running.wait_until("it is dispatched", |stats| stats.dispatched == 1);
+    client.vanish();
+    running.wait_until("its client is gone", |stats| stats.connections_open == 0);
+    // Which looks whether the server says that any were.
+    assert_eq!(running.stop().answers[0], 1, "the answer was discarded");
+}
+
+#[test]
 fn a_drain_empties_the_backlog_even_right_after_the_start() {
     for _ in 0..20 {
         let mut running = Running::bind(config());

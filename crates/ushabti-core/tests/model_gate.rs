@@ -124,7 +124,9 @@ impl Gate {
         let left: Vec<_> =
             if self.flaw == Flaw::LeftAtTheGate { Vec::new() } else { inner.waiting.drain(..).collect() };
         drop(inner);
-        left.into_iter().for_each(|request| self.end(request));
+        for request in left {
+            self.end(request);
+        }
     }
 }
 

@@ -50,8 +50,14 @@ pub(crate) struct Exchange(u32);
 impl Link {
     /// Begins an exchange. With `wake` the task is woken at its end. IO task, before the request is given away.
     pub(crate) fn begin_exchange(&self, wake: bool) -> Exchange {
+        let before = self.exchange();
         let exchange = self.next_exchange();
-        self.watched.store(watch(exchange, 0), Ordering::Relaxed);
+        if self.watched.load(Ordering::Relaxed) >> 32 == u64::from(before.0) {
+            self.watched.store(watch(exchange, 0), Ordering::Relaxed);
+        } else {
+            // The exchange before was taken back. Its worker may just now have asked to be told.
+            self.tell(self.watched.swap(watch(exchange, 0), Ordering::Relaxed));
+        }
         jitter::point();
         self.state.fetch_or(if wake { BUSY | WAKE } else { BUSY }, Ordering::AcqRel);
         exchange
@@ -265,8 +271,14 @@ impl Link {
         }
         fence(Ordering::SeqCst);
         jitter::point();
-        if self.is_disconnected() || self.exchange.load(Ordering::Relaxed) != exchange.0 {
+        if self.is_disconnected() {
             self.tell_watcher();
+        } else if self.exchange.load(Ordering::Relaxed) != exchange.0 {
+            // It was taken back. Only its own number: the next exchange may be watched already, whose client is there.
+            let (own, none) = (watch(exchange, number), watch(exchange, 0));
+            if self.watched.compare_exchange(own, none, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                self.tell(own);
+            }
         }
     }
 
@@ -276,10 +288,15 @@ impl Link {
         let number = self.watched.load(Ordering::Relaxed) as u32;
         if number != 0 {
             jitter::point();
-            let number = self.watched.fetch_and(!u64::from(u32::MAX), Ordering::Relaxed) as u32;
-            if number != 0 {
-                self.server.alerts.tell(Alert::Left(number));
-            }
+            self.tell(self.watched.fetch_and(!u64::from(u32::MAX), Ordering::Relaxed));
+        }
+    }
+
+    /// Tells what stood in the word, if that was anything.
+    fn tell(&self, watched: u64) {
+        let number = watched as u32;
+        if number != 0 {
+            self.server.alerts.tell(Alert::Left(number));
         }
     }
 }

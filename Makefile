@@ -44,6 +44,12 @@ browser: setup  ## Installs Chromium and its driver, for the tests in a real bro
 stress: build  ## Runs the stress tests at full size.
 	@$(IN_VENV) pytest -q -m stress --effort 20 $(ARGS)
 
+stress-jitter: setup  ## The tests against races, with random delays at each hand-over. ARGS="--rounds 10"
+	@$(IN_VENV) tools.jitter $(ARGS)
+
+miri: setup  ## Rust's tests that need no socket, in Miri: undefined behaviour, data races. ARGS="--only core"
+	@$(IN_VENV) tools.miri $(ARGS)
+
 attack: build  ## Runs the attack tests at full size: hostile clients by the thousand, over loopback.
 	@$(IN_VENV) pytest -q -m attack --effort 20 $(ARGS)
 
@@ -62,5 +68,4 @@ fuzz: setup  ## Fuzzes each parser for a minute. ARGS: targets, --seconds, --job
 free-threaded: setup  ## Builds a CPython without the GIL and runs the Python tests on it.
 	@$(IN_VENV) tools.free_threaded $(ARGS)
 
-.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress attack soak stop-load audit fuzz free-threaded
-.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress fuzz free-threaded
+.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress stress-jitter miri attack soak stop-load audit fuzz free-threaded

@@ -31,12 +31,15 @@ _stderr_key = pytest.StashKey[int]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--effort", type=int, default=1, help="how many times the usual rounds stress tests do")
+    parser.addoption("--switch-interval", type=float, help="seconds after which threads change under the GIL")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     problem = native.problem_with_the_installed_module()
     if problem:
         pytest.exit(problem, returncode=2)
+    if interval := config.getoption("--switch-interval"):
+        sys.setswitchinterval(interval)
     # Tests run with standard error captured; a dump of all stacks must reach the terminal all the same.
     config.stash[_stderr_key] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
 

@@ -389,8 +389,9 @@ def test_a_server_that_is_dropped_unstarted_costs_nothing() -> None:
 
 def test_ctrl_c_ends_a_block_that_serves_and_a_second_one_its_stop() -> None:
     code = (
-        "import threading, time\n"
+        "import signal, threading, time\n"
         "from ushabti import Server\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # Who runs in the background may ignore it.
         "entered = threading.Event()\n"
         "def handler(request):\n"
         "    print('entered', flush=True)\n"

@@ -95,6 +95,16 @@ impl<'a> Pusher<'a> {
         }
     }
 
+    /// Waits until something is so, and keeps the watch meanwhile, without which a job may be left to a blocked worker.
+    fn waits_until(&mut self, what: &str, is_so: impl Fn() -> bool) {
+        let since = Instant::now();
+        while !is_so() {
+            assert!(since.elapsed() < FORGOTTEN, "not so in time: {what}");
+            self.tick();
+            std::thread::yield_now();
+        }
+    }
+
     /// Bursts of jobs, and a wait after each until all are done: the workers are just going to sleep, or are not, when
     /// the next burst comes.
     fn bursts(&mut self, time: Duration, random: &mut Random) {
@@ -340,22 +350,22 @@ fn work_that_waits_behind_blocked_workers_asks_for_as_many_as_it_needs_and_only_
     let count = AtomicUsize::new(0);
     let mut pusher = Pusher::new(&queue, &[], &count);
     assert!(pusher.push());
-    wait_until("the only worker is blocked", || queue.stats().taken == 1);
+    pusher.waits_until("the only worker is blocked", || queue.stats().taken == 1);
     assert!(pusher.push() && pusher.push());
     assert_eq!(pusher.hears(&told, FORGOTTEN), Ok(Growing::More(2)));
     // Threads take their time to start, and there is nothing more to ask for meanwhile.
     assert_eq!(pusher.hears(&told, Duration::from_millis(50)), Err(RecvTimeoutError::Timeout));
     workers.extend([start(), start()]);
-    wait_until("all are blocked", || queue.stats().taken == 3);
+    pusher.waits_until("all are blocked", || queue.stats().taken == 3);
     // Two more wait, but there is room for one.
     assert!(pusher.push() && pusher.push());
     assert_eq!(pusher.hears(&told, FORGOTTEN), Ok(Growing::More(1)));
     assert_eq!(pusher.hears(&told, Duration::from_millis(50)), Err(RecvTimeoutError::Timeout));
     workers.push(start());
-    wait_until("four of five are taken", || queue.stats().taken == 4);
+    pusher.waits_until("four of five are taken", || queue.stats().taken == 4);
     // The barrier opens for the four and this thread; the last job finds a free worker then.
     blocked.wait();
-    wait_until("the last is taken", || queue.stats().taken == 5);
+    pusher.waits_until("the last is taken", || queue.stats().taken == 5);
     queue.close();
     assert_eq!(pusher.hears(&told, FORGOTTEN), Ok(Growing::Closed));
     // Whoever holds the last job stands at the barrier alone.

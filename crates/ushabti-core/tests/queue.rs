@@ -332,6 +332,7 @@ fn told(queue: &Arc<Queue<usize>>) -> Receiver<Growing> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "two milliseconds are too short for two pushes there")]
 fn work_that_waits_behind_blocked_workers_asks_for_as_many_as_it_needs_and_only_once() {
     let queue = Arc::new(queue(1, 4, LONG));
     let told = told(&queue);

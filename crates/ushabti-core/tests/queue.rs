@@ -11,7 +11,7 @@ use ushabti_core::queue::{Growing, Pushed, Queue, Seat, TICK, Taken, Watch};
 
 /// A job that waits for so long while workers are idle was forgotten. A worker's sleep ends by a wake alone, unless it
 /// has patience to lose, which is longer than this.
-const FORGOTTEN: Duration = Duration::from_secs(2);
+const FORGOTTEN: Duration = Duration::from_secs(if cfg!(miri) { 30 } else { 2 });
 const LONG: Duration = Duration::from_secs(60);
 /// Miri takes longer to make room for them than to run so few.
 const JOBS_MAX: usize = if cfg!(miri) { 4_000 } else { 400_000 };
@@ -238,6 +238,7 @@ fn what_was_pushed_before_the_close_is_done_or_handed_back() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it has no twenty milliseconds for all to go back to sleep")]
 fn idle_workers_above_the_minimum_leave_and_the_minimum_stays() {
     let queue = queue(2, 5, Duration::from_millis(5));
     std::thread::scope(|scope| {
@@ -257,7 +258,7 @@ fn idle_workers_above_the_minimum_leave_and_the_minimum_stays() {
 }
 
 #[test]
-#[cfg_attr(ushabti_jitter, ignore = "delays at random bring the workers to bed in another order")]
+#[cfg_attr(any(ushabti_jitter, miri), ignore = "delays at random bring the workers to bed in another order")]
 fn light_work_is_carried_by_the_worker_that_went_to_sleep_last() {
     let queue = Arc::new(queue(4, 4, LONG));
     let counts: Arc<Vec<AtomicUsize>> = Arc::new((0..4).map(|_| AtomicUsize::new(0)).collect());

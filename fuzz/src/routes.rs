@@ -73,7 +73,7 @@ fn route(line: &str) -> Option<RouteSpec> {
 
 /// Told apart from those of other routes.
 fn policy(id: u32) -> Policy {
-    Policy { body_bytes_max: Some(u64::from(id)), access_log: true, websocket: false }
+    Policy { body_bytes_max: Some(u64::from(id)), access_log: true, ..Policy::default() }
 }
 
 /// Any text is a part: what is not written as another is a literal.

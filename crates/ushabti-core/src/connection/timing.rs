@@ -16,7 +16,7 @@ impl Connection {
 
     fn poll_wait(&mut self, cx: &mut Context<'_>, interest: Interest) -> Poll<Wake> {
         let (mut written, mut wake) = self.poll_link(cx, interest);
-        if matches!(wake, Poll::Ready(Wake::Expired)) && !self.is_overdue(interest, written) {
+        if matches!(wake, Poll::Ready(Wake::Expired)) && !self.is_overdue(interest, &mut written) {
             // What came together with the deadline has moved it on.
             let (more, other) = self.poll_link(cx, interest);
             (written, wake) = (written + more, other);
@@ -34,8 +34,9 @@ impl Connection {
         (written, wake)
     }
 
-    /// Whether the deadline for which the clock has woken the task has passed indeed.
-    fn is_overdue(&mut self, interest: Interest, written: u64) -> bool {
+    /// Whether the deadline for which the clock has woken the task has passed indeed. What it counts of `written` is taken from
+    /// there.
+    fn is_overdue(&mut self, interest: Interest, written: &mut u64) -> bool {
         if interest.finish && self.link.is_queued() {
             if !self.timed {
                 // The answer began just now: what was due before is so no more.
@@ -43,7 +44,7 @@ impl Connection {
                 return false;
             }
             // A client that takes a little at a time makes room that the system does not tell of.
-            self.count_taken(written);
+            self.count_taken(std::mem::take(written));
             self.arm_writing();
             return self.has_stalled();
         }

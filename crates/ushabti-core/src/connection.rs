@@ -340,7 +340,7 @@ impl Connection {
 
     /// Runs the protocol over `input`; returns how much of it is used up.
     fn feed(&mut self, input: &[u8]) -> (usize, Flow) {
-        let mut used = 0;
+        let (mut used, mut body_bytes) = (0, 0);
         loop {
             let rest = &input[used..];
             let Step { consumed, event } = match self.protocol.step(rest, &self.io.server.config.head) {
@@ -350,6 +350,9 @@ impl Connection {
             used += consumed;
             match event {
                 Event::NeedMore => {
+                    if body_bytes > 0 {
+                        self.progress.add(body_bytes, self.io.clock.now());
+                    }
                     self.set_read_deadline(input.len() > used);
                     return (used, Flow::Read);
                 }
@@ -361,7 +364,7 @@ impl Connection {
                 Event::Data(range) => {
                     if let Some(Incoming::Accepted(request)) = &mut self.incoming {
                         let request = Arc::get_mut(request).expect("a request is shared only when it is dispatched");
-                        self.progress.add(range.len() as u64, self.io.clock.now());
+                        body_bytes += range.len() as u64;
                         request.body.extend_from_slice(&rest[range]);
                     }
                 }
@@ -411,7 +414,7 @@ impl Connection {
         }
         let mut request = Request::new(head, route, params, allow, &self.link);
         request.logged = logged;
-        self.progress = Progress::from(self.io.clock.now());
+        self.progress = Progress::from(self.io.clock.tick_at(request.received));
         self.incoming = Some(Incoming::Accepted(Arc::new(request)));
         Ok(())
     }

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::config::{Config, LaneConfig};
 use crate::jitter;
-use crate::queue::{Pushed, Queue};
+use crate::queue::Queue;
 use crate::request::{Job, Ready};
 use crate::routes::{Policy, RouteTable};
 use crate::server::Shared;
@@ -92,7 +92,7 @@ impl Drop for Permit {
             // The locks may be held by threads that are not there.
             return;
         }
-        let Some(gate) = self.server.gates.get(self.route as usize).and_then(Option::as_ref) else { return };
+        let Some(gate) = self.server.gate(self.route) else { return };
         let mut dead = Vec::new();
         jitter::point();
         let mut inner = gate.inner.lock();
@@ -113,9 +113,7 @@ impl Drop for Permit {
         let Some(mut next) = next else { return };
         next.permit = Some(Permit { server: Arc::clone(&self.server), route: self.route });
         let pushed = self.server.lanes[gate.lane].queue.push_admitted(Job::Request(next), Instant::now());
-        if pushed == Pushed::Deferred {
-            self.server.keep_watch();
-        }
+        self.server.note_push(pushed);
     }
 }
 
@@ -140,7 +138,7 @@ impl Shared {
     /// Gives a complete request to the workers of its lane. IO thread; `now` may be some microseconds old.
     pub(crate) fn admit(self: &Arc<Self>, mut ready: Ready, now: Instant) -> Admission {
         let route = ready.request.route;
-        let lane = if let Some(gate) = self.gates.get(route as usize).and_then(Option::as_ref) {
+        let lane = if let Some(gate) = self.gate(route) {
             jitter::point();
             let mut inner = gate.inner.lock();
             if inner.taken >= gate.places {
@@ -169,12 +167,16 @@ impl Shared {
             self.routing.lane(route)
         };
         match self.lanes[lane].queue.push(Job::Request(ready), now) {
-            Ok(Pushed::Deferred) => self.keep_watch(),
-            Ok(Pushed::Awaited) => {}
+            Ok(pushed) => self.note_push(pushed),
             Err(Job::Request(ready)) => return Admission::Full(ready),
             Err(_) => unreachable!("a request was pushed"),
         }
         Admission::Admitted
+    }
+
+    /// What stands before the lane of a route, if it has such a limit.
+    fn gate(&self, route: u32) -> Option<&Gate> {
+        self.gates.get(route as usize)?.as_ref()
     }
 
     /// How many requests wait at the gates of routes.

@@ -45,7 +45,7 @@ pub(crate) enum Deadline {
 impl Deadline {
     /// At the end of `tick`. `time` is how long that was away when it was set.
     pub(crate) fn at_end_of(tick: Tick, time: Duration) -> Self {
-        Self::At(rounded(tick.saturating_add(1), ticks(time)))
+        Self::At(end_of(tick, time))
     }
 }
 
@@ -96,7 +96,7 @@ impl Clock {
     /// The deadline at `moment`, never earlier than that, for as long as a request is with a worker. `time` is how long it
     /// was when it was set.
     pub(crate) fn while_busy(&self, moment: Instant, time: Duration) -> Deadline {
-        Deadline::WhileBusy(rounded(self.tick_at(moment).saturating_add(1), ticks(time)))
+        Deadline::WhileBusy(end_of(self.tick_at(moment), time))
     }
 
     /// Takes in a new connection and returns its number.
@@ -255,6 +255,11 @@ pub(crate) fn ticks(time: Duration) -> Tick {
 /// The next of the moments at which many connections may be looked at together.
 pub(crate) fn coarse(tick: Tick) -> Tick {
     tick.div_ceil(COARSE).saturating_mul(COARSE)
+}
+
+/// The moment at which what is due at the end of `tick`, `time` after it was set, is looked at.
+fn end_of(tick: Tick, time: Duration) -> Tick {
+    rounded(tick.saturating_add(1), ticks(time))
 }
 
 fn rounded(tick: Tick, time: Tick) -> Tick {

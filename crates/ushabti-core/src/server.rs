@@ -146,9 +146,7 @@ impl Shared {
     /// Gives the workers a WebSocket that has events and is not with them yet. Any thread.
     pub fn schedule(&self, socket: Arc<Socket>, now: Instant) {
         let queue = &self.lanes[socket.lane()].queue;
-        if queue.push_uncounted(Job::Events(socket), now) == Pushed::Deferred {
-            self.keep_watch();
-        }
+        self.note_push(queue.push_uncounted(Job::Events(socket), now));
     }
 
     /// Has a worker of a lane come by for the calls that are known by `number`. False: the workers leave, or are another process's. Any
@@ -158,10 +156,15 @@ impl Shared {
         if queue.is_closed() || self.is_forked() {
             return false;
         }
-        if queue.push_amid_job(Job::Call(number), now) == Pushed::Deferred {
+        self.note_push(queue.push_amid_job(Job::Call(number), now));
+        true
+    }
+
+    /// Sees to it that a job which was pushed is taken though no worker was woken for it. Any thread.
+    pub(crate) fn note_push(&self, pushed: Pushed) {
+        if pushed == Pushed::Deferred {
             self.keep_watch();
         }
-        true
     }
 
     /// Has the queue watched from now on, until it says that this is no longer needed. Any thread.
@@ -176,9 +179,9 @@ impl Shared {
         self.lanes.iter().any(|lane| !lane.queue.is_empty() && !lane.queue.is_stalled())
     }
 
-    /// Whether no ready job waits for a worker. Any thread.
-    pub(crate) fn has_idle_lanes(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.queue.is_empty())
+    /// Whether a ready job waits for a worker. Any thread.
+    pub(crate) fn has_waiting_jobs(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.queue.is_empty())
     }
 
     /// Whether the queue is watched. Any thread.
@@ -192,7 +195,7 @@ impl Shared {
         self.watching.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         jitter::point();
-        let relied_on = !self.has_idle_lanes() || !self.gathering.is_empty();
+        let relied_on = self.has_waiting_jobs() || !self.gathering.is_empty();
         relied_on && !self.watching.swap(true, Ordering::AcqRel)
     }
 

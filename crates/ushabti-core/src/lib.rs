@@ -35,6 +35,7 @@ pub mod request;
 pub mod routes;
 mod server;
 pub mod stats;
+pub mod tls;
 pub mod websocket;
 
 pub use link::Gone;

@@ -13,7 +13,7 @@ use crate::connection::{Connection, Full};
 use crate::io_thread::Io;
 use crate::journal::Level;
 use crate::link::Link;
-use crate::listener::{Listener, Peer, watch};
+use crate::listener::{Kind, Listener, Peer, watch};
 use crate::server::Counted;
 use crate::stats::Counters;
 
@@ -28,7 +28,7 @@ const REFUSED_MAX: usize = 64;
 
 /// Accepts connections until the server stops; then empties the backlog and closes the listener.
 pub(crate) async fn accept_loop(io: Arc<Io>, listener: Listener, _counted: Counted) {
-    let Listener { socket, address, file } = listener;
+    let Listener { socket, address, file, kind } = listener;
     let socket = match watch(socket) {
         Ok(socket) => socket,
         Err(problem) => {
@@ -64,7 +64,7 @@ pub(crate) async fn accept_loop(io: Arc<Io>, listener: Listener, _counted: Count
                         paused = false;
                         io.server.journal.notice(Level::Warning, format!("accepting again on {address}"));
                     }
-                    admit(&io, connection, &peer);
+                    admit(&io, connection, &peer, kind);
                 }
                 Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => break,
                 Err(problem) if is_exhaustion(&problem) => {
@@ -108,7 +108,7 @@ fn is_of_one_connection(problem: &io::Error) -> bool {
     )
 }
 
-fn admit(io: &Arc<Io>, socket: Socket, peer: &SockAddr) {
+fn admit(io: &Arc<Io>, socket: Socket, peer: &SockAddr, kind: Kind) {
     let server = &io.server;
     Counters::add(&server.counters.accepted);
     let open = server.counters.descriptors.load(Ordering::Relaxed);
@@ -135,7 +135,7 @@ fn admit(io: &Arc<Io>, socket: Socket, peer: &SockAddr) {
         Entry::Refused(slot) => (Some(Full::Client), slot),
         Entry::Ignored => return,
     };
-    let connection = Connection::new(Arc::clone(io), link, slot);
+    let connection = Connection::new(Arc::clone(io), link, slot, kind);
     match full {
         Some(full) => drop(tokio::spawn(connection.turn_away(full))),
         None => drop(tokio::spawn(connection.run())),

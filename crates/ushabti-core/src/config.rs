@@ -3,11 +3,13 @@
 //! Defaults are not here: the schema that constructor, command line and environment share lives in
 //! `python/ushabti/options.py`, and a default that stood in two places would drift apart.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ushabti_proto::http1::connection::Limits;
 
 use crate::access_log::AccessLog;
+use crate::tls::Tls;
 use crate::websocket;
 
 /// Everything that an operator may set and that the core obeys.
@@ -49,6 +51,10 @@ pub struct Config {
     pub server_field: Option<Vec<u8>>,
     /// Form of the access log's lines.
     pub access_log: AccessLog,
+    /// What listeners of TLS use; `None` where there are none.
+    pub tls: Option<Arc<Tls>>,
+    /// TLS handshakes that may be unfinished at once; one more cuts the oldest.
+    pub handshakes_max: usize,
     /// What holds for WebSockets.
     pub websocket: websocket::Config,
 }

@@ -17,19 +17,22 @@ use ushabti_proto::uri::TargetForm;
 use crate::clients::ClientSlot;
 use crate::io_thread::Io;
 use crate::link::{Interest, Link, Then, Wake};
+use crate::listener::Kind;
 use crate::reply::Refusal;
 use crate::request::Request;
 use crate::routes::{Found, Params};
 use crate::server::Counted;
 use crate::websocket;
 
+mod handshake;
 mod progress;
 mod refusal;
 mod timing;
 mod vigil;
 
+pub(crate) use handshake::Unfinished;
 use progress::Progress;
-use refusal::Refused;
+use refusal::{Refused, redirect};
 use vigil::Vigil;
 
 /// Bytes of following requests from which no more are read while one is being answered; a last read may pass it. The
@@ -100,6 +103,9 @@ impl Drop for Place {
             // A worker still has the request: its answer will be discarded, and it may ask whether the client is there.
             // So will be what is still sent to a WebSocket. The client should not have to wait for them.
             self.link.abandon();
+        } else {
+            // With TLS the end has to be told, or the client cannot know that nobody has cut the connection.
+            self.link.end_secure();
         }
         if let Some(socket) = self.link.take_upgrade() {
             websocket::discard(socket, &self.io.server);
@@ -112,6 +118,7 @@ pub(crate) struct Connection {
     io: Arc<Io>,
     link: Arc<Link>,
     place: Place,
+    kind: Kind,
     protocol: Protocol,
     /// Read, and not yet understood or not yet due.
     pending: Vec<u8>,
@@ -135,12 +142,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(io: Arc<Io>, link: Arc<Link>, client: Option<ClientSlot>) -> Self {
+    pub(crate) fn new(io: Arc<Io>, link: Arc<Link>, client: Option<ClientSlot>, kind: Kind) -> Self {
         let place = Place::new(&io, &link, client);
         Self {
             io,
             link,
             place,
+            kind,
             protocol: Protocol::new(),
             pending: Vec::new(),
             incoming: None,
@@ -163,7 +171,8 @@ impl Connection {
                 self.before_drain = Some(0);
                 self.grace();
             }
-            if self.serve(Flow::Read).await == Flow::Upgrade {
+            let flow = self.greet().await.map_or_else(|flow| flow, |()| Flow::Read);
+            if self.serve(flow).await == Flow::Upgrade {
                 if let Some(socket) = self.link.take_upgrade() {
                     websocket::spawn(self.place, socket, self.pending);
                 }
@@ -179,8 +188,24 @@ impl Connection {
             Full::Client => (429, "this client has as many connections as it may have"),
         };
         self.io.server.journal.peer_notice(|| format!("{}: {detail}; answered {status}", self.link.peer()));
-        let flow = self.answer_now(None, false, status, fields, detail, Instant::now());
+        let flow = match self.greet().await {
+            Ok(()) => self.answer_now(None, false, status, fields, detail, Instant::now()),
+            Err(flow) => flow,
+        };
         self.serve(flow).await;
+    }
+
+    /// Does what comes before HTTP.
+    ///
+    /// # Errors
+    ///
+    /// How the connection goes on if there comes no HTTP.
+    async fn greet(&mut self) -> Result<(), Flow> {
+        match self.kind {
+            // Its state is kept apart: a connection that rests has none of it.
+            Kind::Tls => Box::pin(self.shake_hands()).await,
+            Kind::Plain | Kind::Redirect => Ok(()),
+        }
     }
 
     /// Serves the connection until it ends, or is no connection of HTTP any more.
@@ -377,6 +402,10 @@ impl Connection {
     fn begin(&mut self, head: RequestHead, more: bool) -> Result<(), Flow> {
         let io = Arc::clone(&self.io);
         let routing = &io.server.routing;
+        if self.kind == Kind::Redirect {
+            let refusal = redirect(&head, io.server.https_port.load(Ordering::Relaxed));
+            return self.refuse(head, refusal);
+        }
         if head.form() == TargetForm::Authority {
             return self.refuse(head, Refusal::of(501, "this server is no proxy"));
         }

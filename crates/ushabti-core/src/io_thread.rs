@@ -16,6 +16,7 @@ use ushabti_proto::websocket::message::Message;
 use crate::accept::accept_loop;
 use crate::clients::Clients;
 use crate::clock::Clock;
+use crate::connection::Unfinished;
 use crate::listener::Listener;
 use crate::queue::{SLOW_TICK, TICK, Watch};
 use crate::server::{Counted, Phase, Shared};
@@ -40,6 +41,8 @@ pub(crate) struct Io {
     pub(crate) buffer: Mutex<Box<[u8]>>,
     /// Told to every listener when the server begins to stop.
     pub(crate) stop_accepting: Notify,
+    /// TLS handshakes that have not ended.
+    pub(crate) unfinished: Mutex<Unfinished>,
     /// What the tasks of WebSockets use in turn, as they do the buffer.
     pub(crate) frames: Mutex<FrameTools>,
 }
@@ -97,6 +100,7 @@ pub(crate) fn spawn(server: Arc<Shared>, listeners: Vec<Listener>) -> io::Result
             clients: Arc::default(),
             buffer: Mutex::new(vec![0; BUFFER_BYTES].into_boxed_slice()),
             stop_accepting: Notify::new(),
+            unfinished: Mutex::default(),
             frames: Mutex::default(),
         });
         runtime.block_on(run(&io, listeners));

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ pub use link::Gone;
 pub use server::{Routing, Shared};
 
 use config::Config;
-use listener::{BindError, Listener};
+use listener::{BindError, Kind, Listener};
 use server::Phase;
 use websocket::Hub;
 
@@ -51,14 +52,15 @@ pub struct Server {
     shared: Arc<Shared>,
     /// Bound and not yet started.
     listeners: Mutex<Vec<Listener>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The IO thread, and those that shake hands.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Server {
     /// A server that does not listen yet.
     pub fn new(config: Config, routing: Routing, hub: Arc<Hub>) -> Self {
         let shared = Arc::new(Shared::new(config, routing, hub));
-        Self { shared, listeners: Mutex::new(Vec::new()), thread: Mutex::new(None) }
+        Self { shared, listeners: Mutex::new(Vec::new()), threads: Mutex::default() }
     }
 
     /// What workers and the threads beside them need.
@@ -67,39 +69,39 @@ impl Server {
     }
 
     /// Opens the listening sockets of `address` and returns their addresses as bound. Clients can connect from here
-    /// on, and are served after [`Server::start`].
+    /// on, and are served after [`Server::start`]. `is_private`: a Unix socket is for its owner alone. The first port of TLS is
+    /// where redirected clients are sent.
     ///
     /// # Errors
     ///
     /// [`BindError`], after which nothing of this address is open.
-    pub fn bind(&self, address: &str) -> Result<Vec<String>, BindError> {
-        self.open(address, false)
-    }
-
-    /// The same, but a Unix socket is for its owner alone.
-    ///
-    /// # Errors
-    ///
-    /// See [`Server::bind`].
-    pub fn bind_private(&self, address: &str) -> Result<Vec<String>, BindError> {
-        self.open(address, true)
-    }
-
-    fn open(&self, address: &str, is_private: bool) -> Result<Vec<String>, BindError> {
-        let opened = listener::bind(address, self.shared.config.backlog, is_private)?;
-        let addresses = opened.iter().map(|listener| listener.address.clone()).collect();
-        self.listeners.lock().extend(opened);
+    pub fn bind(&self, address: &str, kind: Kind, is_private: bool) -> Result<Vec<String>, BindError> {
+        let mut opened = listener::bind(address, self.shared.config.backlog, is_private)?;
+        let addresses: Vec<_> = opened.iter().map(|listener| listener.address.clone()).collect();
+        for listener in &mut opened {
+            listener.kind = kind;
+        }
+        let mut listeners = self.listeners.lock();
+        if kind == Kind::Tls && !listeners.iter().any(|listener| listener.kind == Kind::Tls) {
+            if let Some(port) = opened.iter().find_map(Listener::port) {
+                self.shared.https_port.store(port, Ordering::Relaxed);
+            }
+        }
+        listeners.extend(opened);
         Ok(addresses)
     }
 
-    /// Starts the IO thread.
+    /// Starts the IO thread, and those that shake hands if there is TLS.
     ///
     /// # Errors
     ///
     /// When the system has no thread or no event queue to give.
     pub fn start(&self) -> io::Result<()> {
+        if let Some(tls) = &self.shared.config.tls {
+            self.threads.lock().extend(tls::spawn(&self.shared, tls)?);
+        }
         let listeners = std::mem::take(&mut *self.listeners.lock());
-        *self.thread.lock() = Some(io_thread::spawn(Arc::clone(&self.shared), listeners)?);
+        self.threads.lock().push(io_thread::spawn(Arc::clone(&self.shared), listeners)?);
         Ok(())
     }
 
@@ -120,16 +122,17 @@ impl Server {
         if self.shared.is_forked() {
             // There is no thread to wait for, and the listeners' files are the parent's.
             std::mem::forget(std::mem::take(&mut *self.listeners.lock()));
-            std::mem::forget(self.thread.lock().take());
+            std::mem::forget(std::mem::take(&mut *self.threads.lock()));
             return 0;
         }
         // What is in the queues then is of clients that have left: nobody is dropped.
         let is_drained = self.shared.is_drained();
         self.shared.advance(Phase::Closed);
+        self.shared.handshakes.close();
         self.listeners.lock().clear();
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
-            // A panic of the IO thread has been reported by the panic hook.
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            // A panic has been reported by the panic hook.
             let _ = thread.join();
         }
         self.shared.alerts.close();

@@ -41,6 +41,7 @@ use crate::websocket::Socket as WebSocket;
 mod exchange;
 mod frames;
 mod outbox;
+mod secure;
 mod standing;
 
 pub use exchange::Gone;
@@ -71,6 +72,9 @@ const MORE: u32 = 1 << 8;
 const SIGNAL: u32 = 1 << 9;
 /// The connection speaks WebSocket from the end of the exchange on.
 const UPGRADED: u32 = 1 << 10;
+
+/// Everything is encrypted: see `secure`.
+const SECURE: u32 = 1 << 11;
 
 /// Bytes in the outbox from which a streaming worker waits, and below which it goes on.
 const OUTBOX_HIGH: usize = 256 * 1024;
@@ -241,8 +245,22 @@ impl Link {
         let _ = self.socket.get_ref().shutdown(std::net::Shutdown::Both);
     }
 
-    /// Says to the peer that nothing more will be sent.
+    /// Gives the connection up from beside its task, which finds it lost. IO thread.
+    pub(crate) fn cut(&self) {
+        self.abandon();
+        self.task.wake();
+    }
+
+    /// Nothing that is done for the connection now is of use. Any thread.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.has(GONE | EXPIRED)
+    }
+
+    /// Says to the peer that nothing more will be sent. IO task.
     pub(crate) fn shutdown_write(&self) {
+        if self.end_secure() {
+            return;
+        }
         // An error means that the peer was faster.
         let _ = self.socket.get_ref().shutdown(std::net::Shutdown::Write);
     }
@@ -306,6 +324,11 @@ impl Link {
     }
 
     fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.has(SECURE) { self.poll_read_secure(cx, buffer) } else { self.poll_receive(cx, buffer) }
+    }
+
+    /// Reads what the socket has; 0: its end.
+    fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.socket.poll_read_ready(cx))?;
             match self.socket.get_ref().read(buffer) {
@@ -329,9 +352,13 @@ impl Link {
         loop {
             let mut guard = ready!(self.socket.poll_write_ready(cx))?;
             let mut outbox = self.outbox.lock();
-            if outbox.rest().is_empty() {
+            if outbox.is_empty() {
                 let end = outbox.end.take();
                 outbox.empty();
+                if outbox.is_last {
+                    // An error means that the peer was faster.
+                    let _ = self.socket.get_ref().shutdown(std::net::Shutdown::Write);
+                }
                 self.state.fetch_and(!QUEUED, Ordering::AcqRel);
                 drop(outbox);
                 jitter::point();
@@ -341,11 +368,9 @@ impl Link {
                 }
                 return Poll::Ready(Ok(()));
             }
-            match self.socket.get_ref().send_with_flags(outbox.rest(), SEND_FLAGS) {
+            match self.write_next(&mut outbox) {
                 Ok(count) => {
-                    self.server.counters.sent(count);
-                    outbox.written += count;
-                    let wanted = outbox.rest().len() < OUTBOX_LOW || outbox.waiting > 0;
+                    let wanted = outbox.len() < OUTBOX_LOW || outbox.waiting > 0;
                     drop(outbox);
                     progress(count);
                     if wanted {
@@ -353,7 +378,6 @@ impl Link {
                     }
                 }
                 Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
                 Err(problem) => return Poll::Ready(Err(problem)),
             }
         }

@@ -45,6 +45,17 @@ impl fmt::Display for Peer {
     }
 }
 
+/// What is spoken on the connections of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// HTTP.
+    Plain,
+    /// HTTP over TLS.
+    Tls,
+    /// HTTP; every request is told to come by TLS.
+    Redirect,
+}
+
 /// Registers a socket with the event queue of the calling thread's runtime.
 pub(crate) fn watch(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     // SAFETY: a `Socket` owns its descriptor, keeps it open and never changes it; nobody takes the socket out of the
@@ -93,7 +104,16 @@ pub struct Listener {
     pub(crate) socket: Socket,
     /// The address as it was bound: with the port that the system chose if 0 was asked.
     pub address: String,
+    /// What is spoken on its connections.
+    pub(crate) kind: Kind,
     pub(crate) file: Option<SocketFile>,
+}
+
+impl Listener {
+    /// The port, if it has one.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.socket.local_addr().ok()?.as_socket().map(|inet| inet.port())
+    }
 }
 
 /// The name of a Unix socket in the file system, removed when dropped.
@@ -160,7 +180,7 @@ fn bind_inet(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
     socket.listen(backlog)?;
     socket.set_nonblocking(true)?;
     let bound = socket.local_addr()?.as_socket().map_or_else(String::new, |inet| inet.to_string());
-    Ok(Listener { socket, address: bound, file: None })
+    Ok(Listener { socket, address: bound, kind: Kind::Plain, file: None })
 }
 
 fn bind_unix(address: &str, path: &Path, backlog: i32, is_private: bool) -> Result<Listener, BindError> {
@@ -188,7 +208,7 @@ fn bind_unix(address: &str, path: &Path, backlog: i32, is_private: bool) -> Resu
         .and_then(|()| socket.listen(backlog))
         .and_then(|()| socket.set_nonblocking(true))
         .map_err(|problem| system(&problem))?;
-    Ok(Listener { socket, address: address.to_owned(), file: Some(file) })
+    Ok(Listener { socket, address: address.to_owned(), kind: Kind::Plain, file: Some(file) })
 }
 
 fn inherit(address: &str, number: &str) -> Result<Listener, BindError> {
@@ -211,7 +231,7 @@ fn inherit(address: &str, number: &str) -> Result<Listener, BindError> {
     prepared.map_err(|problem| BindError::system(address, &problem))?;
     let local = socket.local_addr().map_err(|problem| BindError::system(address, &problem))?;
     let shown = local.as_socket().map_or_else(|| address.to_owned(), |inet| inet.to_string());
-    Ok(Listener { socket, address: shown, file: None })
+    Ok(Listener { socket, address: shown, kind: Kind::Plain, file: None })
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl Responder {
         let (sent, bytes) = send_plain(&link, self.exchange, self.terms, 504, &[], TOO_LATE);
         // Counted by whoever of the two has answered.
         if sent != Err(Gone::Late) {
-            link.server().counters.refused_late(Reason::Deadline);
+            link.server().counters.count_refusal(Reason::Deadline);
         }
         record(&link, request, 504, bytes, sent);
     }

@@ -12,6 +12,7 @@ use crate::link::{Exchange, Link};
 use crate::listener::Peer;
 use crate::reply::Responder;
 use crate::routes::{Found, Params, RouteTable};
+use crate::tls::TlsInfo;
 use crate::websocket::Socket;
 
 /// It waits for a worker.
@@ -35,6 +36,8 @@ pub struct Request {
     pub allow: Option<Box<str>>,
     /// Who sent it.
     pub peer: Peer,
+    /// The TLS of the connection; `None` if it has none.
+    pub tls: Option<Arc<TlsInfo>>,
     /// When the head was complete.
     pub received: Instant,
     /// When the body was.
@@ -68,6 +71,7 @@ impl Request {
             params,
             allow,
             peer: *link.peer(),
+            tls: link.tls_info(),
             received,
             ready: received,
             deadline: None,
@@ -160,6 +164,7 @@ impl Request {
             params: Params::default(),
             allow: None,
             peer: Peer::Unix,
+            tls: None,
             received,
             ready,
             deadline: None,
@@ -178,6 +183,7 @@ pub struct Packed {
     route: u32,
     logged: bool,
     peer: Peer,
+    tls: Option<Arc<TlsInfo>>,
     received: Instant,
     link: Weak<Link>,
 }
@@ -192,8 +198,8 @@ impl Packed {
         if !request.body.is_empty() || request.allow.is_some() {
             return Err(request);
         }
-        let Request { head, route, logged, peer, received, link, .. } = Arc::try_unwrap(request)?;
-        Ok(Self { head: head.into_lines(), route, logged, peer, received, link })
+        let Request { head, route, logged, peer, tls, received, link, .. } = Arc::try_unwrap(request)?;
+        Ok(Self { head: head.into_lines(), route, logged, peer, tls, received, link })
     }
 
     /// The request target.
@@ -221,6 +227,7 @@ impl Packed {
             params,
             allow: None,
             peer,
+            tls: self.tls.clone(),
             received,
             ready: received,
             deadline: None,

@@ -1,7 +1,7 @@
 //! What all threads of one server share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -20,6 +20,7 @@ use crate::queue::Pushed;
 use crate::request::Job;
 use crate::routes::{Policy, RouteTable};
 use crate::stats::{Census, Counters};
+use crate::tls::Handshakes;
 use crate::websocket::{Gathering, Hub, Socket};
 
 /// Where a server is in its life; it only goes forward.
@@ -63,6 +64,10 @@ pub struct Shared {
     /// The IO thread's; it knows all connections.
     pub(crate) clock: Arc<Clock>,
     pub(crate) gathering: Gathering,
+    /// Steps of TLS handshakes that wait for a thread.
+    pub(crate) handshakes: Handshakes,
+    /// Where redirected clients go.
+    pub(crate) https_port: AtomicU16,
     /// The IO thread keeps the watch of the queue, and what it is told to begin that.
     watching: AtomicBool,
     pub(crate) watch: Notify,
@@ -109,6 +114,8 @@ impl Shared {
             epoch,
             clock,
             gathering: Gathering::default(),
+            handshakes: Handshakes::default(),
+            https_port: AtomicU16::new(443),
             watching: AtomicBool::new(false),
             watch: Notify::new(),
             generation: fork::generation(),
@@ -305,6 +312,8 @@ impl Shared {
             worker_idle: Duration::from_secs(1),
             server_field: None,
             access_log: AccessLog::Off,
+            tls: None,
+            handshakes_max: 4,
             websocket: crate::websocket::Config::for_tests(),
         };
         let table = RouteTable::build(Vec::new()).expect("no route is wrong");

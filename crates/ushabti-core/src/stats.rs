@@ -26,11 +26,13 @@ pub enum Reason {
     QueueTimeout,
     /// It was not answered before its deadline.
     Deadline,
+    /// A handshake of TLS came to nothing.
+    Handshake,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Invalid,
         Self::NotFound,
         Self::Method,
@@ -41,6 +43,7 @@ impl Reason {
         Self::QueueFull,
         Self::QueueTimeout,
         Self::Deadline,
+        Self::Handshake,
     ];
 
     /// What stands in statistics.
@@ -56,6 +59,7 @@ impl Reason {
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::Deadline => "deadline",
+            Self::Handshake => "handshake",
         }
     }
 
@@ -172,12 +176,12 @@ impl Counters {
     pub(crate) fn refused(&self, reason: Option<Reason>) {
         Self::add(&self.refused);
         if let Some(reason) = reason {
-            self.refused_late(reason);
+            self.count_refusal(reason);
         }
     }
 
-    /// The same for a request that had been given to the workers.
-    pub(crate) fn refused_late(&self, reason: Reason) {
+    /// The same where there is no answer to count: a request that had been given to the workers, or none at all.
+    pub(crate) fn count_refusal(&self, reason: Reason) {
         Self::add(&self.refusals[reason as usize]);
     }
 

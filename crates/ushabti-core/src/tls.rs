@@ -17,14 +17,18 @@ use rustls::server::WebPkiClientVerifier;
 
 mod certificates;
 mod files;
+mod handshake;
 mod info;
 mod names;
 mod self_signed;
+mod session;
 mod x509;
 
+pub use handshake::reload;
+pub(crate) use handshake::{Handshakes, spawn};
 pub use info::{ClientCertificate, TlsInfo};
-#[allow(unused_imports, reason = "used by the threads that shake hands")]
 pub(crate) use names::take_server_name;
+pub(crate) use session::Session;
 
 use certificates::Identity;
 use names::Choice;

@@ -7,6 +7,7 @@ use pyo3::types::PyDict;
 use ushabti_core::access_log::AccessLog;
 use ushabti_core::alerts::Alert;
 use ushabti_core::config::{Config, LaneConfig};
+use ushabti_core::listener::Kind;
 use ushabti_core::stats::Reason;
 use ushabti_core::websocket::{self, Origins, Overflow};
 use ushabti_core::{Routing, Server as CoreServer};
@@ -87,6 +88,8 @@ impl Settings {
                 "json" => AccessLog::Json,
                 _ => AccessLog::Off,
             },
+            tls: None,
+            handshakes_max: 1000,
             websocket: websocket::Config {
                 message_bytes_max: self.max_message,
                 ping: seconds(self.websocket_ping)?,
@@ -145,7 +148,7 @@ impl Server {
     /// Raises `BindError`.
     #[pyo3(signature = (address, *, private=false))]
     fn bind(&self, py: Python<'_>, address: &str, private: bool) -> PyResult<Vec<String>> {
-        let bound = py.detach(|| if private { self.core.bind_private(address) } else { self.core.bind(address) });
+        let bound = py.detach(|| self.core.bind(address, Kind::Plain, private));
         bound.map_err(|problem| bind_error(py, &problem))
     }
 

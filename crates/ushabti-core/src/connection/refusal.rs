@@ -1,5 +1,6 @@
 //! Answers that no worker sees: requests that are refused, bytes that are no request, and clients that take too long.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use ushabti_proto::error::ProtocolError;
@@ -14,6 +15,20 @@ use crate::stats::Reason;
 
 /// The largest body that is read only to be thrown away, so that the connection of a refused request can go on.
 const SWALLOW_MAX: u64 = 64 * 1024;
+
+/// What is answered where TLS is wanted: the same target, by TLS (RFC 9110 section 15.4.9: with the same method and body).
+pub(super) fn redirect(head: &RequestHead, port: u16) -> Refusal {
+    let Some(host) = head.host().filter(|host| !host.is_empty()) else {
+        return Refusal::of(400, "this port only says where the server is, which needs a Host field");
+    };
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let name = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(name, _)| name);
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let path = if head.path().starts_with('/') { head.path() } else { "/" };
+    let query = head.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let fields = vec![("location", format!("https://{name}{port}{path}{query}"))];
+    Refusal { status: 308, fields, detail: Cow::Borrowed("this server is reached by https") }
+}
 
 /// A request that no worker sees, and what is answered to it.
 pub(super) struct Refused {

@@ -166,7 +166,7 @@ impl Connection {
         let head = Some(&request.head);
         let keep_alive = request.head.keep_alive() && !self.half_closed;
         let (status, body_bytes) = reply::refuse(&self.link, exchange, head, keep_alive, status, fields, detail);
-        server.counters.refused_late(reason);
+        server.counters.count_refusal(reason);
         if request.logged {
             let (peer, taken) = (self.link.peer(), request.received.elapsed());
             server.log_access(|| Entry { peer, head, status, body_bytes, taken });

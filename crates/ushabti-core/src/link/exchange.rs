@@ -124,8 +124,8 @@ impl Link {
         }
         outbox.answering = exchange.0;
         let mut sent = 0;
-        if outbox.bytes.is_empty() && total > 0 {
-            sent = match self.send_now(head, body) {
+        if outbox.is_clear() && total > 0 {
+            sent = match self.write(&mut outbox, head, body) {
                 Ok(count) => count,
                 Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(_) => {
@@ -137,7 +137,7 @@ impl Link {
                 }
             };
         }
-        if sent == total && outbox.bytes.is_empty() {
+        if sent == total && outbox.is_clear() {
             drop(outbox);
             if let Then::Finish { close } = then {
                 self.end_exchange(close);
@@ -163,8 +163,8 @@ impl Link {
     /// [`Gone`] when the connection is lost, which the write timeout also leads to: the wait is bounded by it.
     pub(crate) fn wait_for_room(&self) -> Result<(), Gone> {
         let mut outbox = self.outbox.lock();
-        if outbox.rest().len() >= OUTBOX_HIGH {
-            while outbox.rest().len() >= OUTBOX_LOW && !self.has(GONE) {
+        if outbox.len() >= OUTBOX_HIGH {
+            while outbox.len() >= OUTBOX_LOW && !self.has(GONE) {
                 // The bound is a safety net: every path that sets GONE notifies.
                 self.room.wait_for(&mut outbox, Duration::from_secs(1));
             }
@@ -228,13 +228,13 @@ impl Link {
     /// Asks a client that has closed its side whether it is there still, unless it is being answered. IO task.
     pub(crate) fn probe(&self) {
         let mut outbox = self.outbox.lock();
-        if outbox.answering == self.exchange.load(Ordering::Relaxed) || !outbox.bytes.is_empty() {
+        if outbox.answering == self.exchange.load(Ordering::Relaxed) || !outbox.is_clear() {
             return;
         }
         // An error shows in the next look at the socket.
-        let sent = self.send_now(PROBE, &[]).unwrap_or(PROBE.len());
-        if sent < PROBE.len() {
-            outbox.append(&PROBE[sent..]);
+        let sent = self.write(&mut outbox, PROBE, &[]).unwrap_or(PROBE.len());
+        outbox.append(&PROBE[sent..]);
+        if !outbox.is_clear() {
             self.state.fetch_or(QUEUED, Ordering::AcqRel);
         }
     }

@@ -54,14 +54,15 @@ impl Link {
         if self.has(GONE) || (outbox.is_sealed && !matches!(bound, Bound::Last)) {
             return Err(Unsent::Closed);
         }
-        let waiting = outbox.rest().len();
+        let waiting = outbox.len();
         // What the IO task sends does not wait for a handler.
         let gathers =
             outbox.is_held && matches!(bound, Bound::Bytes(_)) && waiting + total <= GATHER_MAX && !self.has(QUEUED);
         let mut sent = 0;
-        if outbox.bytes.is_empty() && !gathers {
-            sent = self.try_send(head, payload)?;
-            if sent == total {
+        if outbox.is_clear() && !gathers {
+            let written = self.write(&mut outbox, head, payload);
+            sent = self.look_at(written)?;
+            if sent == total && outbox.is_clear() {
                 return Ok(());
             }
         } else if self.has(QUEUED) && matches!(bound, Bound::Bytes(most) if waiting > 0 && waiting + total > most) {
@@ -76,9 +77,9 @@ impl Link {
         Ok(())
     }
 
-    /// Writes what the socket takes. An error means that the connection is lost, which the IO task is told.
-    fn try_send(&self, head: &[u8], payload: &[u8]) -> Result<usize, Unsent> {
-        match self.send_now(head, payload) {
+    /// How much was written. An error means that the connection is lost, which the IO task is told.
+    fn look_at(&self, written: io::Result<usize>) -> Result<usize, Unsent> {
+        match written {
             Ok(count) => Ok(count),
             Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => Ok(0),
             Err(_) => {
@@ -116,10 +117,10 @@ impl Link {
         if self.has(QUEUED) || outbox.bytes.is_empty() {
             return;
         }
-        match self.try_send(outbox.rest(), &[]) {
-            Ok(sent) => {
-                outbox.written += sent;
-                if outbox.rest().is_empty() {
+        let written = self.write_next(&mut outbox);
+        match self.look_at(written) {
+            Ok(_) => {
+                if outbox.is_empty() {
                     outbox.empty();
                 } else {
                     self.leave_to_task(outbox);
@@ -136,12 +137,7 @@ impl Link {
         let mut outbox = self.outbox.lock();
         outbox.waiting += 1;
         let mut is_late = false;
-        while !is_late
-            && !outbox.rest().is_empty()
-            && outbox.rest().len() + bytes > most
-            && !outbox.is_sealed
-            && !self.has(GONE)
-        {
+        while !is_late && !outbox.is_empty() && outbox.len() + bytes > most && !outbox.is_sealed && !self.has(GONE) {
             is_late = self.room.wait_until(&mut outbox, until).timed_out();
         }
         outbox.waiting -= 1;
@@ -156,6 +152,6 @@ impl Link {
 
     /// Bytes that wait for the client in the outbox. Any thread.
     pub(crate) fn buffered(&self) -> usize {
-        self.outbox.lock().rest().len()
+        self.outbox.lock().len()
     }
 }

@@ -1,5 +1,7 @@
 //! Bytes that the client has not taken yet.
 
+use super::secure::Secure;
+
 /// What is to be written, in order.
 #[derive(Default)]
 pub(super) struct Outbox {
@@ -15,11 +17,35 @@ pub(super) struct Outbox {
     pub(super) is_held: bool,
     /// Senders that wait for room.
     pub(super) waiting: u32,
+    /// The state of TLS, if the connection speaks it, and records that wait before the bytes.
+    pub(super) secure: Option<Box<Secure>>,
+    /// The socket's side is closed when everything is written.
+    pub(super) is_last: bool,
 }
 
 impl Outbox {
+    /// What is neither written nor, with TLS, encrypted.
     pub(super) fn rest(&self) -> &[u8] {
         &self.bytes[self.written..]
+    }
+
+    fn sealed(&self) -> usize {
+        self.secure.as_ref().map_or(0, |secure| secure.rest().len())
+    }
+
+    /// How many bytes wait.
+    pub(super) fn len(&self) -> usize {
+        self.rest().len() + self.sealed()
+    }
+
+    /// Whether nothing was put in since it was emptied, so that what is written now comes next on the wire.
+    pub(super) fn is_clear(&self) -> bool {
+        self.bytes.is_empty() && self.sealed() == 0
+    }
+
+    /// Whether everything is written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) {
@@ -36,5 +62,8 @@ impl Outbox {
         self.bytes = Vec::new();
         self.written = 0;
         self.end = None;
+        if let Some(secure) = &mut self.secure {
+            secure.empty();
+        }
     }
 }

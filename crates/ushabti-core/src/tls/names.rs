@@ -16,7 +16,6 @@ thread_local! {
 
 /// The name that the client asked for whose greeting this thread has read since the last call. To be called after each
 /// step of a handshake, on the same thread.
-#[allow(dead_code, reason = "used by the threads that shake hands")]
 pub(crate) fn take_server_name() -> Option<String> {
     SERVER_NAME.take()
 }

@@ -7,8 +7,8 @@ use socket2::SockRef;
 
 use crate::running::PATIENCE;
 
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     /// Received and not yet read as an answer.
     received: Vec<u8>,
 }
@@ -22,13 +22,25 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    pub(crate) fn connect(address: SocketAddr) -> Self {
-        Self::of(TcpStream::connect(address).expect("the server listens"))
+    /// Ends the connection with a reset.
+    pub(crate) fn vanish(self) {
+        SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).expect("an open socket");
     }
 
-    fn of(stream: TcpStream) -> Self {
+    pub(crate) fn end_of_sending(&self) {
+        self.stream.shutdown(Shutdown::Write).expect("an open socket");
+    }
+
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server listens");
         stream.set_nodelay(true).expect("an open socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+        Self::over(stream)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub(crate) fn over(stream: S) -> Self {
         Self { stream, received: Vec::new() }
     }
 
@@ -113,15 +125,6 @@ impl Client {
                 Err(problem) => panic!("the connection has not ended: {problem}"),
             }
         }
-    }
-
-    pub(crate) fn end_of_sending(&self) {
-        self.stream.shutdown(Shutdown::Write).expect("an open socket");
-    }
-
-    /// Ends the connection with a reset.
-    pub(crate) fn vanish(self) {
-        SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).expect("an open socket");
     }
 }
 

@@ -8,4 +8,5 @@ mod limits;
 mod running;
 mod sockets;
 mod stop;
+mod tls;
 mod websocket;

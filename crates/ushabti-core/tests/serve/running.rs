@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ushabti_core::access_log::AccessLog;
 use ushabti_core::admission::DEFAULT_LANE;
 use ushabti_core::config::{Config, LaneConfig};
+use ushabti_core::listener::Kind;
 use ushabti_core::queue::Taken;
 use ushabti_core::reply::{Length, Responder};
 use ushabti_core::request::{Job, Ready, Request};
@@ -44,6 +45,8 @@ pub(crate) fn config() -> Config {
         worker_idle: Duration::from_secs(60),
         server_field: None,
         access_log: AccessLog::Off,
+        tls: None,
+        handshakes_max: 1000,
         websocket: websocket::Config {
             message_bytes_max: 1 << 20,
             ping: Duration::from_secs(60),
@@ -102,18 +105,26 @@ impl Running {
     }
 
     pub(crate) fn start_with(config: Config, policy: &Policy, workers: usize) -> Self {
-        let mut running = Self::bind_with(config, policy);
+        let mut running = Self::bind_with(config, policy, Kind::Plain);
         running.server.start().expect("the IO thread starts");
+        running.add_workers(workers);
+        running
+    }
+
+    /// A server that speaks something else.
+    pub(crate) fn start_kind(config: Config, kind: Kind, workers: usize) -> Self {
+        let mut running = Self::bind_with(config, &Policy::default(), kind);
+        running.server.start().expect("its threads start");
         running.add_workers(workers);
         running
     }
 
     /// Clients can connect, but nobody serves them yet.
     pub(crate) fn bind(config: Config) -> Self {
-        Self::bind_with(config, &Policy::default())
+        Self::bind_with(config, &Policy::default(), Kind::Plain)
     }
 
-    fn bind_with(config: Config, policy: &Policy) -> Self {
+    fn bind_with(config: Config, policy: &Policy, kind: Kind) -> Self {
         let every_path = RouteSpec {
             id: 0,
             methods: None,
@@ -123,7 +134,7 @@ impl Running {
         let table = Arc::new(RouteTable::build(vec![every_path]).expect("one route conflicts with none"));
         let routing = Routing { table, not_found: None, method_not_allowed: None };
         let server = Server::new(config, routing, Arc::default());
-        let bound = server.bind("127.0.0.1:0").expect("loopback can be bound");
+        let bound = server.bind("127.0.0.1:0", kind, false).expect("loopback can be bound");
         let address = bound[0].parse().expect("an address and a port");
         Self { server, address, gate: Arc::default(), ledger: Arc::default(), workers: Vec::new() }
     }

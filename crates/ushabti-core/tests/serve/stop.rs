@@ -3,6 +3,8 @@
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::time::{Duration, Instant};
 
+use ushabti_core::listener::Kind;
+
 use crate::client::{Client, request};
 use crate::running::{PATIENCE, Running, config};
 
@@ -149,7 +151,10 @@ fn a_close_without_a_drain_cuts_and_lets_a_streaming_worker_go() {
 fn an_inherited_socket_that_does_not_listen_is_refused_and_left_open() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let running = Running::bind(config());
-    let problem = running.server.bind(&format!("fd://{}", socket.as_raw_fd())).expect_err("nobody can connect to it");
+    let problem = running
+        .server
+        .bind(&format!("fd://{}", socket.as_raw_fd()), Kind::Plain, false)
+        .expect_err("nobody can connect to it");
     assert!(problem.message.contains("does not listen"), "{problem}");
     assert!(socket.local_addr().is_ok());
     running.stop();
@@ -163,7 +168,7 @@ fn a_listener_that_fails_for_good_ends_the_server() {
     let second = socket.try_clone().expect("a second descriptor");
     let running = Running::bind(config());
     // Owned by the server from here on.
-    running.server.bind(&format!("fd://{}", socket.into_raw_fd())).expect("it listens");
+    running.server.bind(&format!("fd://{}", socket.into_raw_fd()), Kind::Plain, false).expect("it listens");
     running.server.start().expect("the IO thread starts");
     second.shutdown(std::net::Shutdown::Both).expect("it was open");
     let began = Instant::now();

@@ -1,0 +1,135 @@
+//! What comes before the first request on a connection that speaks TLS.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Connection, Flow};
+use crate::io_thread::Io;
+use crate::link::{Bound, Interest, Link, Wake};
+use crate::stats::Reason;
+use crate::tls::{Session, TlsInfo};
+
+/// How long a stopping server waits for a handshake that has begun.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+/// Says in place of an alert that the time is up (RFC 8446 section 6): `user_canceled` and `close_notify`, not encrypted.
+const GIVEN_UP: &[u8] = &[21, 3, 3, 0, 2, 1, 90, 21, 3, 3, 0, 2, 1, 0];
+
+/// The connections of one IO thread whose handshake has not ended, oldest first.
+#[derive(Default)]
+pub(crate) struct Unfinished {
+    next: u64,
+    links: BTreeMap<u64, Arc<Link>>,
+}
+
+/// A place among them, until it is dropped.
+struct Turn {
+    io: Arc<Io>,
+    number: u64,
+}
+
+impl Turn {
+    /// Takes a place. Where there is none left the oldest has to go: who means to shake hands has mostly done so by then, and
+    /// who does not shall not keep the others out.
+    fn take(io: &Arc<Io>, link: &Arc<Link>) -> Self {
+        let mut unfinished = io.unfinished.lock();
+        let number = unfinished.next;
+        unfinished.next += 1;
+        unfinished.links.insert(number, Arc::clone(link));
+        let oldest =
+            if unfinished.links.len() > io.server.config.handshakes_max { unfinished.links.pop_first() } else { None };
+        drop(unfinished);
+        if let Some((_, oldest)) = oldest {
+            io.server.counters.count_refusal(Reason::Handshake);
+            let peer = oldest.peer();
+            io.server.journal.peer_notice(|| format!("{peer}: too many TLS handshakes at once; the oldest was cut"));
+            oldest.cut();
+        }
+        Self { io: Arc::clone(io), number }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.io.unfinished.lock().links.remove(&self.number);
+    }
+}
+
+impl Connection {
+    /// Shakes hands, if the connection is to speak TLS; what is agreed on is in the link then.
+    ///
+    /// # Errors
+    ///
+    /// How the connection goes on if it comes to nothing.
+    pub(super) async fn shake_hands(&mut self) -> Result<(), Flow> {
+        let Some(tls) = self.io.server.config.tls.clone() else { return Ok(()) };
+        let mut session = match Session::new(tls.config()) {
+            Ok(session) => session,
+            Err(problem) => return Err(self.handshake_failed(&problem)),
+        };
+        let _turn = Turn::take(&self.io, &self.link);
+        let mut server_name = None;
+        let mut is_begun = false;
+        while !session.is_open() {
+            let input = match self.wait(Interest { read: true, ..Interest::default() }).await {
+                Wake::Bytes(count) => self.io.buffer.lock()[..count].to_vec(),
+                Wake::Drain => {
+                    self.before_drain = Some(0);
+                    self.io.clock.set(self.place.key, self.io.clock.after(DRAIN_GRACE));
+                    continue;
+                }
+                Wake::Finished { .. } | Wake::Signal => continue,
+                Wake::Expired => {
+                    let _ = self.link.send_frame(GIVEN_UP, &[], Bound::None);
+                    return Err(self.handshake_failed(&"the client did not finish it in time"));
+                }
+                // Who says nothing at all looks whether somebody listens.
+                Wake::EndOfInput | Wake::Lost if !is_begun => return Err(Flow::End),
+                Wake::EndOfInput | Wake::Lost => {
+                    self.handshake_failed(&"the client has left");
+                    return Err(Flow::End);
+                }
+            };
+            if !is_begun && input[0].is_ascii_alphabetic() {
+                return Err(self.refuse_plain());
+            }
+            is_begun = true;
+            // It comes back to nothing if the connection was given up, which the next wait would say as well.
+            let Some(step) = self.io.server.handshakes.advance(session, input, &self.link).await else {
+                self.handshake_failed(&"it was given up");
+                return Err(Flow::End);
+            };
+            session = step.session;
+            server_name = server_name.or(step.server_name);
+            if !step.reply.is_empty() {
+                // If the connection is lost the next wait says so.
+                let _ = self.link.send_frame(&step.reply, &[], Bound::None);
+            }
+            if let Err(problem) = step.result {
+                return Err(self.handshake_failed(&problem));
+            }
+        }
+        let info = TlsInfo::of(session.state(), server_name.as_deref());
+        self.link.secure(session, Arc::new(info));
+        // The first request has as long as that of a connection without TLS.
+        self.io.clock.set(self.place.key, self.io.clock.after(self.io.server.config.header_timeout));
+        Ok(())
+    }
+
+    fn handshake_failed(&mut self, problem: &dyn std::fmt::Display) -> Flow {
+        let server = &self.io.server;
+        server.counters.count_refusal(Reason::Handshake);
+        server.journal.peer_notice(|| format!("{}: TLS handshake failed: {problem}", self.link.peer()));
+        Flow::Linger
+    }
+
+    /// Tells a client that speaks plain HTTP so, in the words that it understands.
+    fn refuse_plain(&mut self) -> Flow {
+        let detail = "this port speaks TLS: write https:// in place of http://";
+        self.io
+            .server
+            .journal
+            .peer_notice(|| format!("{}: plain HTTP on a port of TLS; answered 400", self.link.peer()));
+        self.answer_now(None, false, 400, &[], detail, Instant::now())
+    }
+}

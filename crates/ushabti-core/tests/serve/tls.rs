@@ -1,0 +1,258 @@
+//! Connections that speak TLS: handshakes that come to something or nothing, and HTTP over them.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use ushabti_core::config::Config;
+use ushabti_core::listener::Kind;
+use ushabti_core::tls::{Clients, Settings, Tls};
+
+use crate::client::{Client, post, request};
+use crate::running::{PATIENCE, Running, config};
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// A server of TLS, and what its clients trust.
+struct Secure {
+    running: Running,
+    client: Arc<ClientConfig>,
+}
+
+impl Secure {
+    fn start(config: Config, workers: usize) -> Self {
+        let settings = Settings {
+            certificates: Vec::new(),
+            self_signed: Some(vec!["localhost".to_owned()]),
+            clients: Clients::Ignored,
+            http2: false,
+        };
+        let tls = Tls::load(settings).expect("a certificate can be made");
+        let mut roots = RootCertStore::empty();
+        let certificate = tls.self_signed_certificate().expect("it was made").to_vec();
+        roots.add(CertificateDer::from(certificate)).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let running = Running::start_kind(Config { tls: Some(Arc::new(tls)), ..config }, Kind::Tls, workers);
+        Self { running, client: Arc::new(client) }
+    }
+
+    fn connect(&self) -> Client<Stream> {
+        let stream = self.running.connect().stream;
+        let name = "localhost".try_into().expect("a valid name");
+        let connection = ClientConnection::new(Arc::clone(&self.client), name).expect("a valid configuration");
+        Client::over(StreamOwned::new(connection, stream))
+    }
+}
+
+#[test]
+fn requests_are_answered_as_without_it() {
+    let secure = Secure::start(config(), 2);
+    let mut client = secure.connect();
+    for _ in 0..3 {
+        assert_eq!(client.get("/bytes/5").body, b"xxxxx");
+    }
+    let body = "0123456789".repeat(50_000);
+    client.send(post("/echo", &body).as_bytes());
+    assert!(client.answer().body == body.as_bytes(), "half a megabyte comes back as it was");
+    let (one, two) = (request("/bytes/1"), request("/elsewhere"));
+    client.send((one + &two).as_bytes());
+    assert_eq!((client.answer().body, client.answer().body), (b"x".to_vec(), b"from elsewhere".to_vec()));
+    drop(client);
+    secure.running.stop();
+}
+
+#[test]
+fn what_the_client_does_not_take_waits_and_arrives_whole() {
+    let secure = Secure::start(config(), 1);
+    let mut client = secure.connect();
+    let length = 32 * 1024 * 1024;
+    client.send(request(&format!("/bytes/{length}")).as_bytes());
+    // So long does the system not buffer: most of it waits in the server.
+    secure.running.wait_until("the answer is given", |stats| stats.answers[2] == 1);
+    assert_eq!(client.answer().body.len(), length);
+    client.send(b"GET /stream/100 HTTP/1.0\r\n\r\n");
+    // The end of the connection ends the body, and TLS says that nobody has cut it short.
+    let rest = client.rest();
+    assert_eq!(rest.len() - rest.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") - 4, 6_553_600);
+    drop(client);
+    secure.running.stop();
+}
+
+#[test]
+fn the_end_is_told_in_the_words_of_tls() {
+    let secure = Secure::start(config(), 1);
+    let mut client = secure.connect();
+    client.send(b"GET /bytes/1 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.answer().body, b"x");
+    // rustls makes an error of an end that TLS does not tell.
+    assert_eq!(client.stream.read(&mut [0; 10]).expect("a clean end"), 0);
+    drop(client);
+    secure.running.stop();
+}
+
+#[test]
+fn who_ends_its_side_gets_its_answer() {
+    let secure = Secure::start(config(), 1);
+    let mut client = secure.connect();
+    client.send(request("/sleep/50").as_bytes());
+    client.stream.conn.send_close_notify();
+    client.stream.flush().expect("the server takes it");
+    assert_eq!(client.answer().body, b"slept");
+    assert_eq!(client.stream.read(&mut [0; 10]).expect("a clean end"), 0);
+    drop(client);
+    secure.running.stop();
+}
+
+#[test]
+fn an_end_without_a_word_is_one() {
+    let secure = Secure::start(config(), 1);
+    let mut client = secure.connect();
+    assert_eq!(client.get("/bytes/1").status, 200);
+    client.stream.sock.shutdown(std::net::Shutdown::Both).expect("an open socket");
+    secure.running.wait_until("the connection has ended", |stats| stats.connections_open == 0);
+    drop(client);
+    secure.running.stop();
+}
+
+#[test]
+fn plain_http_is_answered_400() {
+    let secure = Secure::start(config(), 1);
+    let mut client = secure.running.connect();
+    let answer = client.get("/bytes/1");
+    assert_eq!(answer.status, 400);
+    assert!(String::from_utf8_lossy(&answer.body).contains("https://"), "{answer:?}");
+    assert_eq!(client.rest(), b"");
+    drop(client);
+    secure.running.stop();
+}
+
+#[test]
+fn garbage_is_answered_by_an_alert() {
+    let secure = Secure::start(config(), 1);
+    for garbage in
+        [&b"\x16\x03\x01\x00\x04abcdefgh"[..], b"\x00\x01\x02\x03\x04\x05\x06", b"\x80\x2e\x01\x00\x02", &[255; 300]]
+    {
+        let mut client = secure.running.connect();
+        client.send(garbage);
+        client.end_of_sending();
+        let rest = client.rest();
+        assert!(rest.len() >= 7 && rest[0] == 21, "{garbage:?} is answered by {rest:?}");
+    }
+    secure.running.wait_until("all are counted", |stats| stats.refusals[10] == 4);
+    assert_eq!(secure.connect().get("/bytes/1").status, 200);
+    secure.running.stop();
+}
+
+#[test]
+fn a_handshake_that_does_not_end_is_cut_off_in_time() {
+    let mut config = config();
+    config.header_timeout = Duration::from_millis(300);
+    let secure = Secure::start(config, 1);
+    let (mut silent, mut begun) = (secure.running.connect(), secure.running.connect());
+    begun.send(b"\x16\x03\x01\x02");
+    assert_eq!(silent.rest()[..7], [21, 3, 3, 0, 2, 1, 90], "it is told so");
+    assert_eq!(begun.rest()[..7], [21, 3, 3, 0, 2, 1, 90], "it is told so");
+    drop((silent, begun));
+    secure.running.stop();
+}
+
+#[test]
+fn the_oldest_of_too_many_handshakes_has_to_go() {
+    let mut config = config();
+    config.handshakes_max = 10;
+    let secure = Secure::start(config, 1);
+    let mut idle: Vec<_> = (0..30).map(|_| secure.running.connect()).collect();
+    secure.running.wait_until("all are there", |stats| stats.connections_accepted == 30);
+    assert_eq!(secure.connect().get("/bytes/1").status, 200);
+    for client in &mut idle[..20] {
+        assert_eq!(client.rest(), b"");
+    }
+    secure.running.wait_until("they are counted", |stats| stats.refusals[10] >= 20);
+    idle[29].stream.set_read_timeout(Some(Duration::from_millis(50))).expect("an open socket");
+    idle[29].stream.read(&mut [0; 1]).expect_err("the newest is there still");
+    drop(idle);
+    secure.running.stop();
+}
+
+#[test]
+fn who_is_turned_away_is_told_so_by_tls() {
+    let mut config = config();
+    config.connections_max = 1;
+    let secure = Secure::start(config, 1);
+    let mut first = secure.connect();
+    assert_eq!(first.get("/bytes/1").status, 200);
+    let mut second = secure.connect();
+    second.stream.flush().expect("the handshake");
+    assert_eq!(second.answer().status, 503);
+    drop((first, second));
+    secure.running.stop();
+}
+
+#[test]
+fn a_stopping_server_waits_for_a_handshake_that_has_begun() {
+    let secure = Secure::start(config(), 1);
+    let mut client = secure.connect();
+    client.stream.conn.write_tls(&mut client.stream.sock).expect("the server takes it");
+    secure.running.wait_until("its greeting has come", |stats| stats.bytes_received > 0);
+    secure.running.server.drain();
+    assert_eq!(client.get("/bytes/1").status, 200);
+    drop(client);
+    secure.running.stop();
+}
+
+#[test]
+fn a_port_may_send_everybody_to_the_one_of_tls() {
+    let running = Running::start_kind(config(), Kind::Redirect, 1);
+    let mut client = running.connect();
+    for (head, status, location) in [
+        ("GET /a?b=c HTTP/1.1\r\nHost: example.org\r\n\r\n", 308, Some("https://example.org/a?b=c")),
+        ("GET / HTTP/1.1\r\nHost: example.org:8080\r\n\r\n", 308, Some("https://example.org/")),
+        ("GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", 308, Some("https://[::1]/")),
+        ("POST http://other/x HTTP/1.1\r\nHost: other\r\nContent-Length: 2\r\n\r\nhi", 308, Some("https://other/x")),
+        ("OPTIONS * HTTP/1.1\r\nHost: example.org\r\n\r\n", 308, Some("https://example.org/")),
+        ("GET / HTTP/1.0\r\n\r\n", 400, None),
+    ] {
+        client.send(head.as_bytes());
+        let answer = client.answer();
+        let found = answer.head.lines().find_map(|line| line.strip_prefix("location: "));
+        assert_eq!((answer.status, found), (status, location), "{head:?}");
+    }
+    drop(client);
+    let second = running.server.bind("127.0.0.1:0", Kind::Tls, false).expect("loopback can be bound");
+    let mut client = running.connect();
+    client.send(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n");
+    let port = second[0].rsplit(':').next().expect("a port");
+    assert!(client.answer().head.contains(&format!("https://example.org:{port}/\r\n")));
+    drop(client);
+    running.stop();
+}
+
+#[test]
+fn a_flood_of_handshakes_that_vanish_leaves_nothing_behind() {
+    let secure = Secure::start(config(), 2);
+    for round in 0..300 {
+        let mut client = secure.connect();
+        let mut wire = Vec::new();
+        client.stream.conn.write_tls(&mut wire).expect("a vector takes it");
+        let sent = wire.len() * (round % 4) / 3;
+        client.stream.sock.write_all(&wire[..sent]).expect("the server takes it");
+        if round % 3 == 0 {
+            drop(client);
+        } else {
+            Client::over(client.stream.sock).vanish();
+        }
+    }
+    assert_eq!(secure.connect().get("/bytes/1").status, 200);
+    let until = std::time::Instant::now() + PATIENCE;
+    secure.running.wait_until("they have left", |stats| stats.connections_open == 0);
+    assert!(std::time::Instant::now() < until);
+    secure.running.stop();
+}

@@ -32,6 +32,9 @@ bench: build  ## Measures the server beside its peers (../shared/bench/peers). A
 publish-bench: build  ## Measures one publisher and many subscribers, beside peers in Go and Node.
 	@$(IN_VENV) tools.publish_bench $(ARGS)
 
+tls-bench: build  ## Measures HTTP/1.1 and HTTP/2 over TLS beside Go, with h2load.
+	@$(IN_VENV) tools.tls_bench $(ARGS)
+
 conformance: build  ## Runs the black-box HTTP/1.1 cases (../shared/conformance). ARGS goes to http1.
 	@$(IN_VENV) tools.conformance $(ARGS)
 
@@ -68,4 +71,4 @@ fuzz: setup  ## Fuzzes each parser for a minute. ARGS: targets, --seconds, --job
 free-threaded: setup  ## Builds a CPython without the GIL and runs the Python tests on it.
 	@$(IN_VENV) tools.free_threaded $(ARGS)
 
-.PHONY: help setup build run test check fix bench publish-bench conformance autobahn browser stress stress-jitter miri attack soak stop-load audit fuzz free-threaded
+.PHONY: help setup build run test check fix bench publish-bench tls-bench conformance autobahn browser stress stress-jitter miri attack soak stop-load audit fuzz free-threaded

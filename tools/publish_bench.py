@@ -7,51 +7,38 @@ them, and publishes to all of them. What is measured, and how to read it: ``benc
 
 import argparse
 import json
-import os
 import resource
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import native, rust
-from tools.steps import ROOT, StepFailed, run
+from tools import rust
+from tools.peers import (
+    NOISE,
+    Failed,
+    Meter,
+    Server,
+    Unavailable,
+    is_newer,
+    make,
+    memory,
+    prepare_own,
+    running,
+    wait_until_quiet,
+)
+from tools.steps import ROOT, run
 
 SOURCES = ROOT / "bench" / "publish"
 BUILT = ROOT / "build" / "publish"
 
-# Cores that other processes may use before a run is called noisy; the same as in the comparison of `make bench`.
-NOISE = 0.15
 # Descriptors that a server needs beside its connections: files, listeners, and what it holds back for applications.
 SPARE_DESCRIPTORS = 600
 LOAD_LIMIT_S = 120
-START_PATIENCE_S = 15.0
-STOP_PATIENCE_S = 10.0
-SETTLE_PATIENCE_S = 5.0
-
-_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class Unavailable(Exception):
-    """A server cannot be measured here; the text says why."""
-
-
-class Failed(Exception):
-    """A server or the load did not do its part; the text says what happened."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """How a server is made ready, and its command line; ``{port}`` stands for the port."""
-
-    prepare: Callable[[], None]
-    command: list[str]
 
 
 @dataclass(frozen=True)
@@ -80,19 +67,9 @@ class Idle:
 def build_load() -> Path:
     """Builds the load, if its source has changed."""
     source, program = SOURCES / "load.rs", BUILT / "load"
-    if not _is_newer(program, [source]):
+    if not is_newer(program, [source]):
         run("build: load", ["rustc", "--edition", "2024", "-O", source, "-o", program], env=rust.environment())
     return program
-
-
-def prepare_own() -> None:
-    """Refuses a module that is stale or slow: its figures would be read as this tree's."""
-    profile = native.built_profile()
-    problem = native.problem_with_the_installed_module()
-    if problem is None and profile != "release":
-        problem = f"a release build is measured, not {profile or 'an unknown one'}: run `make build` without PROFILE"
-    if problem:
-        raise Unavailable(problem)
 
 
 def prepare_go() -> None:
@@ -100,8 +77,8 @@ def prepare_go() -> None:
     folder, program = SOURCES / "go", BUILT / "go-server"
     if not shutil.which("go"):
         raise Unavailable("there is no Go here")
-    if not _is_newer(program, list(folder.iterdir())):
-        _make("build: Go peer", ["go", "build", "-C", folder, "-o", program, "."])
+    if not is_newer(program, list(folder.iterdir())):
+        make("build: Go peer", ["go", "build", "-C", folder, "-o", program, "."])
 
 
 def prepare_node() -> None:
@@ -112,7 +89,7 @@ def prepare_node() -> None:
     complete = (BUILT / "node_modules" / "ws").is_dir() and installed.is_file()
     if not complete or installed.read_bytes() != wanted.read_bytes():
         shutil.copyfile(wanted, installed)
-        _make("install: Node peer", ["npm", "install", "--silent", "--no-package-lock", "--prefix", BUILT])
+        make("install: Node peer", ["npm", "install", "--silent", "--no-package-lock", "--prefix", BUILT])
 
 
 # No option that a user would not set: what is measured is what is served by default.
@@ -121,7 +98,11 @@ SERVERS = {
     "own": Server(prepare_own, _OWN),
     "go": Server(prepare_go, [str(BUILT / "go-server"), "{port}", "loop"]),
     "go-channels": Server(prepare_go, [str(BUILT / "go-server"), "{port}", "channels"]),
-    "node": Server(prepare_node, ["node", str(SOURCES / "node" / "server.js"), "{port}"]),
+    "node": Server(
+        prepare_node,
+        ["node", str(SOURCES / "node" / "server.js"), "{port}"],
+        {"NODE_PATH": str(BUILT / "node_modules")},
+    ),
 }
 
 
@@ -165,28 +146,9 @@ class Load:
         self._process.communicate()
 
 
-class Meter:
-    """CPU seconds of the server, of the load and of everything else, from now on."""
-
-    def __init__(self, server: int, load: int) -> None:
-        self._pids = (server, load)
-        self._begun = time.monotonic()
-        self._before = self._read()
-
-    def stop(self) -> tuple[float, float, float]:
-        """CPU seconds of the server, CPU seconds of the load, and cores that everything else used."""
-        took = time.monotonic() - self._begun
-        machine, server, load = (now - then for now, then in zip(self._read(), self._before, strict=True))
-        return server, load, max(0.0, machine - server - load) / took
-
-    def _read(self) -> tuple[float, float, float]:
-        server, load = map(_cpu_seconds, self._pids)
-        return _busy_seconds(), server, load
-
-
 def measure_fanout(server: Server, name: str, program: Path, options: argparse.Namespace) -> Fanout:
     """Runs the workload once."""
-    with _running(server, name) as (pid, port), _load(program, port, options) as load:
+    with running(server, BUILT / f"{name}.log") as (pid, port), _load(program, port, options) as load:
         load.facts()
         load.go_on()
         load.facts()
@@ -207,16 +169,16 @@ def measure_fanout(server: Server, name: str, program: Path, options: argparse.N
 
 def measure_idle(server: Server, name: str, program: Path, options: argparse.Namespace) -> Idle:
     """Opens the subscribers, weighs the server, and publishes once to all."""
-    with _running(server, name) as (pid, port):
-        before = _memory(pid)
+    with running(server, BUILT / f"{name}.log") as (pid, port):
+        before = memory(pid)
         with _load(program, port, options) as load:
             opened = load.facts()
             # A server may still be at work for connections whose 101 has left.
-            _wait_until_quiet(pid)
-            open_bytes = _memory(pid)
+            wait_until_quiet(pid)
+            open_bytes = memory(pid)
             load.go_on()
             facts = load.facts()
-            published_bytes = _memory(pid)
+            published_bytes = memory(pid)
     return Idle(
         opened_s=opened["seconds"],
         connection_bytes=(open_bytes - before) / options.subscribers,
@@ -326,28 +288,6 @@ def _options() -> argparse.Namespace:
 
 
 @contextmanager
-def _running(server: Server, name: str) -> Iterator[tuple[int, int]]:
-    """Yields process id and port of a server that accepts connections, and ends it afterwards."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    command = [part.replace("{port}", str(port)) for part in server.command]
-    log = BUILT / f"{name}.log"
-    env = {**os.environ, "NODE_PATH": str(BUILT / "node_modules")}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-    try:
-        _wait_until_it_accepts(process, port, log)
-        yield process.pid, port
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-@contextmanager
 def _load(program: Path, port: int, options: argparse.Namespace) -> Iterator[Load]:
     names = ("subscribers", "messages", "window", "warmup")
     load = Load(program, port, **{name: getattr(options, name) for name in names})
@@ -355,61 +295,6 @@ def _load(program: Path, port: int, options: argparse.Namespace) -> Iterator[Loa
         yield load
     finally:
         load.end()
-
-
-def _wait_until_it_accepts(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    end = time.monotonic() + START_PATIENCE_S
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            break
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    said = " | ".join(log.read_text(errors="replace").splitlines()[-3:])
-    raise Failed(f"it accepts no connection: {said}")
-
-
-def _wait_until_quiet(pid: int) -> None:
-    """Returns when a process has used no CPU for a while."""
-    end = time.monotonic() + SETTLE_PATIENCE_S
-    before, now = -1.0, _cpu_seconds(pid)
-    while now != before and time.monotonic() < end:
-        time.sleep(0.3)
-        before, now = now, _cpu_seconds(pid)
-
-
-def _make(title: str, command: list[str | Path]) -> None:
-    try:
-        run(title, command)
-    except StepFailed as problem:
-        raise Unavailable("it could not be built") from problem
-
-
-def _is_newer(target: Path, sources: list[Path]) -> bool:
-    return target.is_file() and target.stat().st_mtime >= max(source.stat().st_mtime for source in sources)
-
-
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process with all its threads (proc_pid_stat(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _busy_seconds() -> float:
-    """What the whole machine has worked: user, nice, system, irq and softirq of proc_stat(5)."""
-    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    return (fields[0] + fields[1] + fields[2] + fields[5] + fields[6]) / _TICKS
-
-
-def _memory(pid: int) -> int:
-    """Bytes of memory that a process has for itself, shared pages by their share (Pss)."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError as problem:
-        raise Failed(f"nothing says what the server weighs: {problem}") from problem
-    return 1024 * next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 The suite is run by a script kept beside this repository, which installs it once; it needs Python 2.7. Arguments are
 passed on: ``--full`` adds large messages and compression and takes a quarter of an hour, ``--cases "7.*"`` chooses.
+``--tls`` is ours: the same over TLS.
 """
 
 import shutil
@@ -15,6 +16,8 @@ JUDGE = ROOT.parent / "shared" / "conformance" / "autobahn"
 NO_PYTHON = 3
 # The largest messages of the suite, and some of them at a time.
 SIZE = "64 MiB"
+# What the script has for its URL.
+_PLAIN = '"url":"ws://127.0.0.1:'
 
 
 def main() -> int:
@@ -25,9 +28,17 @@ def main() -> int:
     from examples.conformance import router
     from ushabti import Server
 
-    server = Server(router, max_message=SIZE, websocket_outbox=SIZE, websocket_compress=True)
+    arguments = [argument for argument in sys.argv[1:] if argument != "--tls"]
+    script, is_tls = JUDGE.read_text(), "--tls" in sys.argv
+    if is_tls:
+        if _PLAIN not in script:
+            print(f"autobahn: {JUDGE} does not write its URL as {_PLAIN}; --tls cannot change it")
+            return 1
+        script = script.replace(_PLAIN, _PLAIN.replace("ws:", "wss:"))
+    server = Server(router, max_message=SIZE, websocket_outbox=SIZE, websocket_compress=True, tls_self_signed=is_tls)
     with server.start(port=0) as address:
-        status = subprocess.call(["bash", str(JUDGE), *sys.argv[1:], str(address.port)])
+        command = ["bash", "-s", "--", *arguments, str(address.port)]
+        status = subprocess.run(command, input=script, text=True).returncode
     if status == NO_PYTHON:
         print("autobahn: nothing was run: the suite needs Python 2.7 (by pyenv, on PATH, or named by PYTHON27)")
         return 0

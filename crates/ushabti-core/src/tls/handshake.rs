@@ -20,6 +20,7 @@ use rustls::Error;
 use tokio::sync::oneshot;
 
 use super::{Session, Tls, TlsError};
+use crate::jitter;
 use crate::journal::Level;
 use crate::link::Link;
 use crate::server::Shared;
@@ -72,6 +73,7 @@ impl Handshakes {
             }
             queue.jobs.push_back(Job { session, input, link: Arc::clone(link), done });
         }
+        jitter::point();
         self.wanted.notify_one();
         step.await.ok()
     }
@@ -158,6 +160,7 @@ fn run(Job { mut session, mut input, link, done }: Job) {
     let mut reply = Vec::new();
     let result = session.receive(&mut input, &mut [], &mut reply).map(|_| ());
     let server_name = super::take_server_name();
+    jitter::point();
     // The task may have ended meanwhile.
     drop(done.send(Step { session, reply, server_name, result }));
 }

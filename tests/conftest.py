@@ -102,6 +102,15 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture
+def hectic() -> Iterator[None]:
+    """Threads change so often that every order of events happens."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
 def effort(request: pytest.FixtureRequest) -> int:
     """By what a stress test multiplies its rounds: 1 in a plain run, more in ``make stress``."""
     return int(request.config.getoption("--effort"))

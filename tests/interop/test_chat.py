@@ -28,15 +28,6 @@ def client() -> Iterator[Client]:
     assert examples.chat.rooms == {}, "a room was not forgotten when everybody had left"
 
 
-@pytest.fixture
-def eager_switching() -> Iterator[None]:
-    """Has threads take turns as often as can be, so that a missing lock shows."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
 def enter(client: Client, name: str, room: str = "nile", **query: object) -> ClientSocket:
     return client.websocket(f"/rooms/{room}/socket", query={"name": name, **query})
 
@@ -101,7 +92,7 @@ def test_numbers_of_lines_grow_when_a_room_begins_anew(client: Client):
         assert anew["number"] > before and anew["kind"] == "joined"
 
 
-def test_who_comes_while_lines_are_said_misses_none_and_sees_none_twice(client: Client, eager_switching: None):
+def test_who_comes_while_lines_are_said_misses_none_and_sees_none_twice(client: Client, hectic: None):
     is_over = threading.Event()
 
     def talk(ws: ClientSocket) -> None:

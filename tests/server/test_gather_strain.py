@@ -3,11 +3,9 @@
 import contextlib
 import gc
 import os
-import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,15 +14,6 @@ from ushabti import Request, Router
 from ushabti.errors import HTTPError, ServerStateError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-@pytest.fixture
-def hectic() -> Iterator[None]:
-    """Threads change so often that every order of events happens."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def held(entered: threading.Event, open_: threading.Event) -> str:

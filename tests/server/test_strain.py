@@ -5,10 +5,8 @@ Clients come and go at random while the server is asked what it does. A book of 
 
 import gc
 import re
-import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
@@ -21,15 +19,6 @@ REST_S = 20.0
 
 CLIENTS = 12
 ROUNDS = 60
-
-
-@pytest.fixture
-def hectic() -> Iterator[None]:
-    """Threads change so often that every order of events happens."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 class Asker(threading.Thread):

@@ -1,6 +1,5 @@
 """Threads: what each worker has for itself, and every native class used by many threads at once."""
 
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,8 @@ from ushabti import _core
 from ushabti.errors import AlreadyResponded
 from ushabti.routing import Router
 from ushabti.workers import PerThread, current
+
+pytestmark = pytest.mark.usefixtures("hectic")
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 THREADS = 8
@@ -36,15 +37,6 @@ def hammer(work: Callable[[int], object], threads: int = THREADS) -> None:
         thread.join()
     if problems:
         raise problems[0]
-
-
-@pytest.fixture(autouse=True)
-def hectic():
-    """Threads change so often that every order of events happens."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
 
 
 # ---- what a worker has

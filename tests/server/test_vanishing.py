@@ -4,7 +4,6 @@ import gc
 import random
 import socket
 import struct
-import sys
 import threading
 from collections.abc import Callable
 
@@ -158,15 +157,6 @@ def test_client_that_closes_its_side_gets_all_its_answers_and_the_end(serve, dep
         assert [raw.read_response().body for _ in range(depth)] == [b"hello"] * depth
         assert raw.read_all() == b"", "the connection stays open after the last answer"
     eventually(lambda: running.server.stats()["connections_open"] == 0)
-
-
-@pytest.fixture
-def hectic():
-    """Threads change so often that every order of events happens."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 class Vandal(threading.Thread):

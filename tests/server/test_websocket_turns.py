@@ -1,6 +1,5 @@
 """Who is told when: one call at a time for each socket, all of them in turn, and no more read than is worked off."""
 
-import sys
 import threading
 from typing import Any
 
@@ -9,15 +8,6 @@ import pytest
 from tests.server.waiting import Gate, eventually
 from tests.server.websocketing import BINARY, PING, PONG, TEXT, Pusher, Told, dial, frame, memory_bytes, sockets
 from ushabti import Router
-
-
-@pytest.fixture
-def hectic():
-    """Threads change so often that every order of events happens."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 class Alone:

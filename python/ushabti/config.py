@@ -50,6 +50,11 @@ class Settings:
     access_log: Literal["off", "text", "json"]
     access_log_file: str | None
     admin: str | None
+    max_handshakes: int = 1000
+    tls_certificates: tuple[tuple[str, str], ...] = ()
+    tls_self_signed: tuple[str, ...] | None = None
+    tls_client_ca: str | None = None
+    tls_client_auth: Literal["off", "optional", "required"] = "off"
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Self:

@@ -20,7 +20,7 @@ use crate::queue::Pushed;
 use crate::request::Job;
 use crate::routes::{Policy, RouteTable};
 use crate::stats::{Census, Counters};
-use crate::tls::Handshakes;
+use crate::tls::{Handshakes, Tls};
 use crate::websocket::{Gathering, Hub, Socket};
 
 /// Where a server is in its life; it only goes forward.
@@ -131,6 +131,11 @@ impl Shared {
     /// This process is a forked child of the one that serves: nothing of the server may be touched. Any thread.
     pub fn is_forked(&self) -> bool {
         self.generation != fork::generation()
+    }
+
+    /// The certificates, if it speaks TLS. Any thread.
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.config.tls.as_ref()
     }
 
     /// The connections by what they are at. Any thread.

@@ -18,6 +18,7 @@ mod request;
 mod routes;
 mod server;
 mod sockets;
+mod tls;
 mod upgrade;
 mod watches;
 mod websocket;
@@ -42,6 +43,8 @@ mod _core {
     use super::routes::RouteTable;
     #[pymodule_export]
     use super::server::Server;
+    #[pymodule_export]
+    use super::tls::{ClientCertificate, TlsInfo};
     #[pymodule_export]
     use super::websocket::WebSocket;
     #[pymodule_export]

@@ -24,6 +24,7 @@ use crate::calls::Tickets;
 use crate::exceptions::{AlreadyResponded, DeadlineExceeded, Disconnected, ServerStateError, http_error};
 use crate::multidict::{MultiDict, latin1};
 use crate::reply::{Prepared, prepare};
+use crate::tls::TlsInfo;
 use crate::upgrade::{Subprotocols, upgrade};
 use crate::websocket::WebSocket;
 
@@ -246,9 +247,14 @@ impl Request {
 
     /// `http` or `https`.
     #[getter]
-    #[expect(clippy::unused_self, reason = "it is the connection's, which has only one so far")]
     fn scheme(&self) -> &'static str {
-        "http"
+        if self.core.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// The TLS of the connection: version, cipher, the client's certificate; `None` without it.
+    #[getter]
+    fn tls(&self) -> Option<TlsInfo> {
+        self.core.tls.as_ref().map(|tls| TlsInfo::new(Arc::clone(tls)))
     }
 
     /// The host that the client asked for, with the port if it named one; empty in HTTP/1.0 without a `Host` field.

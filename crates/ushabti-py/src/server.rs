@@ -1,14 +1,16 @@
 //! The server object that `ushabti.server` drives.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use ushabti_core::access_log::AccessLog;
 use ushabti_core::alerts::Alert;
 use ushabti_core::config::{Config, LaneConfig};
 use ushabti_core::listener::Kind;
 use ushabti_core::stats::Reason;
+use ushabti_core::tls::{self, Tls};
 use ushabti_core::websocket::{self, Origins, Overflow};
 use ushabti_core::{Routing, Server as CoreServer};
 use ushabti_proto::http1::connection::Limits;
@@ -19,6 +21,7 @@ use crate::desk;
 use crate::exceptions::{ConfigError, ServerStateError, bind_error};
 use crate::hub::Hub;
 use crate::routes::RouteTable;
+use crate::tls::{TlsSettings, config_error};
 use crate::worker;
 
 /// What the core reads of `ushabti.config.Settings`.
@@ -49,10 +52,11 @@ struct Settings {
     websocket_overflow: String,
     websocket_compress: bool,
     websocket_origins: Vec<String>,
+    max_handshakes: usize,
 }
 
 impl Settings {
-    fn into_config(self, workers_are_parallel: bool) -> PyResult<Config> {
+    fn into_config(self, workers_are_parallel: bool, tls: Option<Arc<Tls>>) -> PyResult<Config> {
         let seconds = |value: f64| {
             Duration::try_from_secs_f64(value).map_err(|problem| ConfigError::new_err(problem.to_string()))
         };
@@ -88,8 +92,8 @@ impl Settings {
                 "json" => AccessLog::Json,
                 _ => AccessLog::Off,
             },
-            tls: None,
-            handshakes_max: 1000,
+            tls,
+            handshakes_max: self.max_handshakes,
             websocket: websocket::Config {
                 message_bytes_max: self.max_message,
                 ping: seconds(self.websocket_ping)?,
@@ -134,21 +138,32 @@ impl Server {
     #[pyo3(signature = (settings, routes, *, hub, not_found=None, method_not_allowed=None))]
     fn new(
         py: Python<'_>,
-        settings: Settings,
+        settings: &Bound<'_, PyAny>,
         routes: &RouteTable,
         hub: &Hub,
         not_found: Option<u32>,
         method_not_allowed: Option<u32>,
     ) -> PyResult<Self> {
+        // All of it, or the sockets would be open before it is known that a certificate is wrong.
+        let tls: TlsSettings = settings.extract()?;
+        let tls = py.detach(|| tls.load()).map_err(|problem| config_error(&problem))?;
+        let config = settings.extract::<Settings>()?.into_config(!is_gil_enabled(py)?, tls)?;
         let routing = Routing { table: routes.table(), not_found, method_not_allowed };
-        Ok(Self { core: CoreServer::new(settings.into_config(!is_gil_enabled(py)?)?, routing, hub.core()) })
+        Ok(Self { core: CoreServer::new(config, routing, hub.core()) })
     }
 
-    /// Opens the sockets of one address; returns the addresses as bound. `private`: a Unix socket is for its owner alone.
-    /// Raises `BindError`.
-    #[pyo3(signature = (address, *, private=false))]
-    fn bind(&self, py: Python<'_>, address: &str, private: bool) -> PyResult<Vec<String>> {
-        let bound = py.detach(|| self.core.bind(address, Kind::Plain, private));
+    /// Opens the sockets of one address; returns the addresses as bound. `kind`: what is spoken there, `plain`, `tls`, or
+    /// `redirect`, where everybody is sent to the first port of TLS. `private`: a Unix socket is for its owner alone. Raises
+    /// `BindError`.
+    #[pyo3(signature = (address, *, kind="plain", private=false))]
+    fn bind(&self, py: Python<'_>, address: &str, kind: &str, private: bool) -> PyResult<Vec<String>> {
+        let kind = match kind {
+            "plain" => Kind::Plain,
+            "tls" if self.core.shared().tls().is_some() => Kind::Tls,
+            "redirect" => Kind::Redirect,
+            _ => return Err(ConfigError::new_err(format!("{address}: {kind} is not spoken here"))),
+        };
+        let bound = py.detach(|| self.core.bind(address, kind, private));
         bound.map_err(|problem| bind_error(py, &problem))
     }
 
@@ -156,6 +171,30 @@ impl Server {
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         self.refuse_in_child()?;
         py.detach(|| self.core.start()).map_err(PyErr::from)
+    }
+
+    /// Reads the certificates again, which the log is told. Raises `ConfigError` if one is not what it should be; the old
+    /// ones stay then.
+    fn reload_tls(&self, py: Python<'_>) -> PyResult<()> {
+        let shared = self.core.shared();
+        let Some(tls) = shared.tls() else { return Err(ServerStateError::new_err("the server speaks no TLS")) };
+        py.detach(|| tls::reload(shared, tls)).map_err(|problem| config_error(&problem))
+    }
+
+    /// Sentences about certificates that clients may soon refuse.
+    fn tls_warnings(&self) -> Vec<String> {
+        self.core.shared().tls().map_or_else(Vec::new, |tls| tls.warnings())
+    }
+
+    /// SHA-256 of the certificate that was made for development, or `None`.
+    fn tls_fingerprint(&self) -> Option<String> {
+        self.core.shared().tls().and_then(|tls| tls.self_signed_fingerprint())
+    }
+
+    /// The certificate that was made for development, in DER form, or `None`.
+    fn tls_self_signed_certificate<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let tls = self.core.shared().tls()?;
+        tls.self_signed_certificate().map(|der| PyBytes::new(py, der))
     }
 
     /// Makes the calling thread a worker of a lane, until the server stops or needs it no more.

@@ -288,3 +288,6 @@ fn stamps(settings: &Settings) -> Vec<Stamp> {
 fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
 }
+
+#[cfg(test)]
+mod tests;

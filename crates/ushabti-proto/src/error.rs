@@ -68,6 +68,14 @@ pub enum ProtocolError {
     HostRepeated,
     /// A Host that is not `uri-host [ ":" port ]`.
     HostSyntax,
+    /// HTTP/2: a Host that names another than the authority does.
+    HostDiffers,
+    /// HTTP/2: a field about the connection, which frames it by itself.
+    FieldOfConnection,
+    /// HTTP/2: a field value that begins or ends with white space.
+    SpaceAroundValue,
+    /// HTTP/2: a request without a target.
+    TargetMissing,
     /// A Content-Length that is not a plain decimal number.
     ContentLengthSyntax,
     /// A Content-Length of more digits than any length has.
@@ -152,6 +160,10 @@ impl ProtocolError {
             Self::HostMissing => (400, "RFC 9112 section 3.2", "Host is missing"),
             Self::HostRepeated => (400, "RFC 9112 section 3.2", "Host is given more than once"),
             Self::HostSyntax => (400, "RFC 9112 section 3.2", "Host is not a host with an optional port"),
+            Self::HostDiffers => (400, "RFC 9113 section 8.3.1", "Host and the authority name different hosts"),
+            Self::FieldOfConnection => (400, "RFC 9113 section 8.2.2", "a field of the connection has no place in HTTP/2"),
+            Self::SpaceAroundValue => (400, "RFC 9113 section 8.2.1", "a field value begins or ends with white space"),
+            Self::TargetMissing => (400, "RFC 9113 section 8.3.1", "the request has no target"),
             Self::ContentLengthSyntax => (400, "RFC 9112 section 6.3", "Content-Length is not a decimal number"),
             Self::ContentLengthOverflow => (400, "RFC 9112 section 6.3", "Content-Length is beyond any length"),
             Self::ContentLengthRepeated => (400, "RFC 9112 section 6.3", "Content-Length is given more than once"),

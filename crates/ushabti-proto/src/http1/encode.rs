@@ -117,6 +117,51 @@ pub fn encode_head<'a>(
     date: &[u8; 29],
     server: Option<&[u8]>,
 ) -> Result<(), EncodeError> {
+    encode_as::<Lines>(out, status, fields, length, connection, date, server)
+}
+
+/// What the head of a response is written as.
+pub(crate) trait Form {
+    /// Whether fields about the connection are left out, because the protocol frames it by itself (RFC 9113 section 8.2.2).
+    const IS_FRAMED: bool;
+
+    fn begin(out: &mut Vec<u8>, status: u16);
+
+    fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]);
+
+    /// `start` is where it began in `out`.
+    fn end(out: &mut Vec<u8>, start: usize);
+}
+
+/// The lines of HTTP/1.1.
+struct Lines;
+
+impl Form for Lines {
+    const IS_FRAMED: bool = false;
+
+    fn begin(out: &mut Vec<u8>, status: u16) {
+        write_status_line(out, status);
+    }
+
+    fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+        write_field(out, name, value);
+    }
+
+    fn end(out: &mut Vec<u8>, _start: usize) {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Writes a final head in a form of its own; the rules are those of [`encode_head`].
+pub(crate) fn encode_as<'a, F: Form>(
+    out: &mut Vec<u8>,
+    status: u16,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    length: BodyLength,
+    connection: ConnectionField,
+    date: &[u8; 29],
+    server: Option<&[u8]>,
+) -> Result<(), EncodeError> {
     if !(200..=599).contains(&status) {
         return Err(EncodeError::Status(status));
     }
@@ -129,10 +174,10 @@ pub fn encode_head<'a>(
         length => length,
     };
     let start = out.len();
-    write_final_head(out, status, fields, length, connection, date, server).inspect_err(|_| out.truncate(start))
+    write_final_head::<F>(out, status, fields, length, connection, date, server).inspect_err(|_| out.truncate(start))
 }
 
-fn write_final_head<'a>(
+fn write_final_head<'a, F: Form>(
     out: &mut Vec<u8>,
     status: u16,
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
@@ -141,7 +186,8 @@ fn write_final_head<'a>(
     date: &[u8; 29],
     server: Option<&[u8]>,
 ) -> Result<(), EncodeError> {
-    write_status_line(out, status);
+    let start = out.len();
+    F::begin(out, status);
     let mut has_date = false;
     let mut has_server = false;
     let mut has_content_length = false;
@@ -149,7 +195,9 @@ fn write_final_head<'a>(
     for (name, value) in fields {
         check_field(name, value)?;
         match FieldRole::of(name) {
+            FieldRole::Plain if F::IS_FRAMED && is_of_connection(name) => continue,
             FieldRole::Plain => {}
+            FieldRole::Upgrade if status == 426 && F::IS_FRAMED => continue,
             FieldRole::Upgrade if status == 426 => has_upgrade = true,
             FieldRole::Date => has_date = true,
             FieldRole::Server => has_server = true,
@@ -164,35 +212,40 @@ fn write_final_head<'a>(
                 _ => return Err(EncodeError::ContentLength(lossy(value))),
             },
         }
-        write_field(out, name, value);
+        F::field(out, name, value);
     }
     match length {
         BodyLength::None | BodyLength::UntilClose => {}
-        BodyLength::Known(bytes) => {
-            out.extend_from_slice(b"Content-Length: ");
-            write_decimal(out, bytes);
-            out.extend_from_slice(b"\r\n");
-        }
-        BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyLength::Known(bytes) => F::field(out, b"Content-Length", decimal(bytes, &mut [0; 20])),
+        BodyLength::Chunked => F::field(out, b"Transfer-Encoding", b"chunked"),
     }
     // Whoever sends Upgrade names it in Connection (RFC 9110 section 7.8).
-    out.extend_from_slice(match (connection, has_upgrade) {
+    let options: &[u8] = match (connection, has_upgrade) {
         (ConnectionField::Omit, false) => b"",
-        (ConnectionField::Omit, true) => b"Connection: upgrade\r\n",
-        (ConnectionField::Close, false) => b"Connection: close\r\n",
-        (ConnectionField::Close, true) => b"Connection: close, upgrade\r\n",
-        (ConnectionField::KeepAlive, false) => b"Connection: keep-alive\r\n",
-        (ConnectionField::KeepAlive, true) => b"Connection: keep-alive, upgrade\r\n",
-    });
+        (ConnectionField::Omit, true) => b"upgrade",
+        (ConnectionField::Close, false) => b"close",
+        (ConnectionField::Close, true) => b"close, upgrade",
+        (ConnectionField::KeepAlive, false) => b"keep-alive",
+        (ConnectionField::KeepAlive, true) => b"keep-alive, upgrade",
+    };
+    if !options.is_empty() {
+        F::field(out, b"Connection", options);
+    }
     if let Some(server) = server.filter(|_| !has_server) {
         check_field(b"Server", server)?;
-        write_field(out, b"Server", server);
+        F::field(out, b"Server", server);
     }
     if !has_date {
-        write_field(out, b"Date", date);
+        F::field(out, b"Date", date);
     }
-    out.extend_from_slice(b"\r\n");
+    F::end(out, start);
     Ok(())
+}
+
+/// Of the fields that say something of the connection alone, those to which HTTP/1.1 is indifferent here (RFC 9113 section
+/// 8.2.2).
+fn is_of_connection(name: &[u8]) -> bool {
+    [b"keep-alive".as_slice(), b"proxy-connection", b"te"].iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
 /// Appends an interim response (RFC 9110 section 15.2), or 101 (Switching Protocols), the one in which Connection
@@ -285,7 +338,7 @@ fn lossy(text: &[u8]) -> String {
 
 fn write_status_line(out: &mut Vec<u8>, status: u16) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    write_decimal(out, u64::from(status));
+    out.extend_from_slice(decimal(u64::from(status), &mut [0; 20]));
     // The space stays where the phrase is empty (RFC 9112 section 4).
     out.push(b' ');
     out.extend_from_slice(reason_phrase(status).as_bytes());
@@ -299,8 +352,8 @@ fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_decimal(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0; 20];
+/// A number's digits, at the end of `digits`.
+fn decimal(mut value: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut start = digits.len();
     loop {
         start -= 1;
@@ -310,7 +363,7 @@ fn write_decimal(out: &mut Vec<u8>, mut value: u64) {
             break;
         }
     }
-    out.extend_from_slice(&digits[start..]);
+    &digits[start..]
 }
 
 /// Appends `data` as one chunk (RFC 9112 section 7.1). Empty data appends nothing: a chunk of size 0 would end the

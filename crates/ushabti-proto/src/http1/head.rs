@@ -21,6 +21,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1, and any later minor version, which must be compatible with it.
     Http11,
+    /// HTTP/2: see [`crate::http2`].
+    Http2,
 }
 
 /// The methods in use have at most 17 bytes (`UPDATEREDIRECTREF`); a longer one is answered 501 (RFC 9112 section
@@ -28,6 +30,10 @@ pub enum Version {
 const METHOD_BYTES_MAX: usize = 32;
 /// What surrounds method and target in a request line: two spaces and `HTTP/1.1`.
 const REQUEST_LINE_REST: usize = 10;
+/// What surrounds name and value in the line of a field: `: ` and CRLF.
+const LINE_REST: usize = 4;
+/// Room for the head of a usual request of HTTP/2, so that it need not grow.
+const HTTP2_BYTES_EXPECTED: usize = 512;
 /// Browsers send about fifteen fields; room for these at once spares the list its growth.
 const FIELDS_EXPECTED: usize = 16;
 
@@ -130,7 +136,7 @@ impl RequestHead {
 
     /// Whether the client wants the connection kept after the response (RFC 9112 section 9.3).
     pub fn keep_alive(&self) -> bool {
-        !self.options.close && (self.line.version == Version::Http11 || self.options.keep_alive)
+        !self.options.close && (self.line.version != Version::Http10 || self.options.keep_alive)
     }
 
     /// Whether the client waits for 100 (Continue) before it sends content (RFC 9110 section 10.1.1). Never in
@@ -248,7 +254,7 @@ impl HeadReader {
         let window = &input[..input.len().min(head_max)];
         while let Some(line_end) = find_line_end(window, &mut self.scanned)? {
             if line_end == self.line_start {
-                let head = self.finish(line, &input[..self.line_start])?;
+                let head = self.finish(line, input[..self.line_start].into())?;
                 return Ok(Some((head, self.scanned)));
             }
             if self.fields.len() >= limits.fields_max {
@@ -318,7 +324,7 @@ impl HeadReader {
                         return Err(ProtocolError::ExpectationUnknown);
                     }
                     // An HTTP/1.0 client cannot read an interim response (RFC 9110 section 10.1.1).
-                    self.expects_continue = version == Version::Http11;
+                    self.expects_continue = version != Version::Http10;
                 }
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
@@ -343,14 +349,62 @@ impl HeadReader {
         Ok(())
     }
 
+    /// A head of HTTP/2, whose request line comes in parts and whose fields come without lines. Returns its bytes too, which
+    /// [`HeadReader::add`] goes on with.
+    pub(crate) fn of_http2(method: &[u8], target: &[u8], limits: &Limits) -> Result<(Self, Vec<u8>), ProtocolError> {
+        check_method(method)?;
+        let mut bytes = Vec::with_capacity(HTTP2_BYTES_EXPECTED);
+        for part in [method, b" ", target, b" HTTP/2"] {
+            bytes.extend_from_slice(part);
+        }
+        let line = locate(&bytes, method.len(), target.len(), Version::Http2, limits.target_bytes_max)?;
+        // A path, or the asterisk, or for CONNECT an authority: the rest is in fields of its own (RFC 9113 section 8.3.1).
+        if line.form == TargetForm::Absolute {
+            return Err(ProtocolError::TargetForm);
+        }
+        bytes.extend_from_slice(b"\r\n");
+        let line_start = bytes.len();
+        Ok((Self { line: Some(line), line_start, ..Self::new() }, bytes))
+    }
+
+    /// Adds a field to a head of HTTP/2, as the line that it would be in HTTP/1.1.
+    pub(crate) fn add(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        name: &[u8],
+        value: &[u8],
+        limits: &Limits,
+    ) -> Result<(), ProtocolError> {
+        if self.fields.len() >= limits.fields_max {
+            return Err(ProtocolError::TooManyFields);
+        }
+        if bytes.len() + name.len() + value.len() + LINE_REST > limits.head_bytes_max.min(u32::MAX as usize) {
+            return Err(ProtocolError::HeadTooLarge);
+        }
+        for part in [name, b": ", value] {
+            bytes.extend_from_slice(part);
+        }
+        let line_end = bytes.len();
+        self.read_field(bytes, line_end, Version::Http2)?;
+        bytes.extend_from_slice(b"\r\n");
+        self.line_start = bytes.len();
+        Ok(())
+    }
+
+    /// The whole head of HTTP/2.
+    pub(crate) fn end(mut self, bytes: Vec<u8>) -> Result<RequestHead, ProtocolError> {
+        let line = self.line.expect("a head of HTTP/2 begins with its request line");
+        self.finish(line, bytes.into_boxed_slice())
+    }
+
     /// The rules that only the whole head can break; then the one copy of its bytes.
-    fn finish(&mut self, line: RequestLine, bytes: &[u8]) -> Result<RequestHead, ProtocolError> {
-        if line.version == Version::Http11 && self.host.is_none() {
+    fn finish(&mut self, line: RequestLine, bytes: Box<[u8]>) -> Result<RequestHead, ProtocolError> {
+        if line.version != Version::Http10 && self.host.is_none() {
             return Err(ProtocolError::HostMissing);
         }
         let framing = self.framing.decide(line.version == Version::Http10)?;
         Ok(RequestHead {
-            bytes: bytes.into(),
+            bytes,
             fields: std::mem::take(&mut self.fields),
             line,
             host: self.host,
@@ -370,12 +424,7 @@ fn offset_in(line: &[u8], part: &[u8]) -> usize {
 fn parse_request_line(line: &[u8], target_max: usize) -> Result<RequestLine, ProtocolError> {
     let method_end = memchr::memchr(b' ', line).ok_or(ProtocolError::RequestLineSyntax)?;
     let method = &line[..method_end];
-    if method_end > METHOD_BYTES_MAX {
-        return Err(ProtocolError::MethodTooLong);
-    }
-    if !is_token(method) {
-        return Err(ProtocolError::MethodSyntax);
-    }
+    check_method(method)?;
     let rest = &line[method_end + 1..];
     let target_end = memchr::memchr(b' ', rest).ok_or(ProtocolError::RequestLineSyntax)?;
     let (target, version) = (&rest[..target_end], &rest[target_end + 1..]);
@@ -383,15 +432,33 @@ fn parse_request_line(line: &[u8], target_max: usize) -> Result<RequestLine, Pro
         return Err(ProtocolError::RequestLineSyntax);
     }
     let version = parse_version(version)?;
-    if target.len() > target_max {
+    locate(line, method_end, target_end, version, target_max)
+}
+
+fn check_method(method: &[u8]) -> Result<(), ProtocolError> {
+    if method.len() > METHOD_BYTES_MAX {
+        return Err(ProtocolError::MethodTooLong);
+    }
+    if is_token(method) { Ok(()) } else { Err(ProtocolError::MethodSyntax) }
+}
+
+/// Finds the parts of the target in a request line whose method is good.
+fn locate(
+    line: &[u8],
+    method_len: usize,
+    target_len: usize,
+    version: Version,
+    target_max: usize,
+) -> Result<RequestLine, ProtocolError> {
+    if target_len > target_max {
         return Err(ProtocolError::TargetTooLong);
     }
-    let parts = uri::split_target(method, target)?;
-    let target_start = method_end + 1;
+    let target_start = method_len + 1;
+    let parts = uri::split_target(&line[..method_len], &line[target_start..target_start + target_len])?;
     let span = |range: std::ops::Range<usize>| Span::at(target_start + range.start, range.len());
     Ok(RequestLine {
-        method: Span::at(0, method_end),
-        target: span(0..target_end),
+        method: Span::at(0, method_len),
+        target: span(0..target_len),
         path: if parts.path.is_empty() { Span::default() } else { span(parts.path) },
         query: parts.query.map(span),
         authority: parts.authority.map(span),

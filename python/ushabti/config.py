@@ -28,6 +28,8 @@ class Settings:
     queue_timeout: float | None
     deadline: float | None
     max_per_client: int | None
+    http2: bool
+    http2_streams: int
     min_rate: int
     max_headers: int
     max_fields: int

@@ -135,6 +135,26 @@ class Options(TypedDict, total=False):
             "behind a proxy all clients have the proxy's address; set it where clients connect directly",
         ),
     ]
+    http2: Annotated[
+        bool | str,
+        Option(
+            FLAG,
+            True,
+            "Limits",
+            "Whether clients may speak HTTP/2",
+            "browsers and proxies send many requests over one connection with it; clients that do not know it see no difference",
+        ),
+    ]
+    http2_streams: Annotated[
+        int,
+        Option(
+            count(1, 65_536),
+            128,
+            "Limits",
+            "Requests that one connection of HTTP/2 may have open at once; more are refused, and may be sent again",
+            "clients expect a hundred at least, and one connection is not to fill the queue by itself",
+        ),
+    ]
     max_headers: Annotated[
         int | str,
         Option(

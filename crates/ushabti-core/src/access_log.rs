@@ -55,6 +55,7 @@ fn version(head: &RequestHead) -> &'static str {
     match head.version() {
         Version::Http10 => "1.0",
         Version::Http11 => "1.1",
+        Version::Http2 => "2",
     }
 }
 

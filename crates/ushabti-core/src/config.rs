@@ -39,6 +39,10 @@ pub struct Config {
     pub connections_max: usize,
     /// Connections that one client may have; one more is answered 429 and closed.
     pub client_connections_max: Option<usize>,
+    /// Whether clients may speak HTTP/2 (RFC 9113).
+    pub http2: bool,
+    /// Requests that one connection of HTTP/2 may have open at once.
+    pub http2_streams: u32,
     /// Length of the system's queue of connections that wait to be accepted.
     pub backlog: i32,
     /// The lanes; the first is that of routes which name none.

@@ -12,15 +12,16 @@ use std::time::{Duration, Instant};
 use ushabti_proto::http1::connection::{Connection as Protocol, EndOfInput, Event, Next, Step};
 use ushabti_proto::http1::encode::encode_interim;
 use ushabti_proto::http1::head::{RequestHead, Version};
-use ushabti_proto::uri::TargetForm;
+use ushabti_proto::http2::PREFACE;
 
+use crate::channel::Channel;
 use crate::clients::ClientSlot;
+use crate::destination::Destination;
+use crate::http2;
 use crate::io_thread::Io;
 use crate::link::{Interest, Link, Then, Wake};
 use crate::listener::Kind;
-use crate::reply::Refusal;
 use crate::request::Request;
-use crate::routes::{Found, Params};
 use crate::server::Counted;
 use crate::websocket;
 
@@ -31,9 +32,10 @@ mod timing;
 mod vigil;
 
 pub(crate) use handshake::Unfinished;
-use progress::Progress;
+pub(crate) use progress::Progress;
+pub(crate) use refusal::answer;
 use refusal::{Refused, redirect};
-use vigil::Vigil;
+pub(crate) use vigil::{Vigil, hand_over};
 
 /// Bytes of following requests from which no more are read while one is being answered; a last read may pass it. The
 /// client has to wait then: the system's buffers fill, and TCP tells it.
@@ -44,7 +46,7 @@ const ANSWERS_IN_A_ROW: u32 = 32;
 /// send a reset, which can destroy the answer before the client reads it (RFC 9112 section 9.6).
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// How long a quiet connection of a stopping server waits for a request that may be on its way.
-const DRAIN_GRACE: Duration = Duration::from_millis(250);
+pub(crate) const DRAIN_GRACE: Duration = Duration::from_millis(250);
 
 /// A request whose body is being read.
 enum Incoming {
@@ -72,6 +74,8 @@ enum Flow {
     Linger,
     /// Leave the connection to the task of a WebSocket.
     Upgrade,
+    /// Leave the connection to the task of HTTP/2.
+    Http2,
     /// Close.
     End,
 }
@@ -114,6 +118,7 @@ impl Drop for Place {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Connection {
     io: Arc<Io>,
     link: Arc<Link>,
@@ -128,6 +133,8 @@ pub(crate) struct Connection {
     /// The head that is being read has its deadline; more bytes do not move it.
     head_timed: bool,
     half_closed: bool,
+    /// Nothing was understood yet, so the client may speak HTTP/2.
+    is_new: bool,
     /// Of `pending`, what was read before the server began to stop: requests that end beyond it are not begun, or a client
     /// that pipelines without end would keep the server from stopping.
     before_drain: Option<usize>,
@@ -144,12 +151,14 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(io: Arc<Io>, link: Arc<Link>, client: Option<ClientSlot>, kind: Kind) -> Self {
         let place = Place::new(&io, &link, client);
+        let io_http2 = io.server.config.http2;
         Self {
             io,
             link,
             place,
             kind,
             protocol: Protocol::new(),
+            is_new: io_http2,
             pending: Vec::new(),
             incoming: None,
             timed: true,
@@ -171,11 +180,15 @@ impl Connection {
                 self.before_drain = Some(0);
                 self.grace();
             }
-            let flow = self.greet().await.map_or_else(|flow| flow, |()| Flow::Read);
-            if self.serve(flow).await == Flow::Upgrade {
-                if let Some(socket) = self.link.take_upgrade() {
-                    websocket::spawn(self.place, socket, self.pending);
+            let flow = self.greet().await.map_or_else(|flow| flow, |()| self.first());
+            match self.serve(flow).await {
+                Flow::Upgrade => {
+                    if let Some(socket) = self.link.take_upgrade() {
+                        websocket::spawn(self.place, socket, self.pending);
+                    }
                 }
+                Flow::Http2 => http2::spawn(self.place, self.pending),
+                _ => {}
             }
         }
     }
@@ -222,7 +235,7 @@ impl Connection {
                     self.linger().await;
                     return Flow::End;
                 }
-                Flow::End | Flow::Upgrade => return flow,
+                Flow::End | Flow::Upgrade | Flow::Http2 => return flow,
             };
             if matches!(wake, Wake::Finished { .. }) {
                 answers = answers.wrapping_add(1);
@@ -340,6 +353,11 @@ impl Connection {
 
     /// Feeds what was kept, and `bytes` after it, to the protocol.
     fn receive(&mut self, bytes: &[u8]) -> Flow {
+        if self.is_new {
+            if let Some(flow) = self.receive_first(bytes) {
+                return flow;
+            }
+        }
         if self.pending.is_empty() {
             let (used, flow) = self.feed(bytes);
             self.pending.extend_from_slice(&bytes[used..]);
@@ -356,6 +374,23 @@ impl Connection {
             self.pending = input;
         }
         flow
+    }
+
+    /// Looks whether the first bytes of the connection are those of HTTP/2 (RFC 9113 section 3.3). `None`: they are not.
+    fn receive_first(&mut self, bytes: &[u8]) -> Option<Flow> {
+        // What was kept is a part of the preface.
+        let awaited = &PREFACE[self.pending.len()..];
+        let known = awaited.len().min(bytes.len());
+        if bytes[..known] != awaited[..known] {
+            self.is_new = false;
+            return None;
+        }
+        self.pending.extend_from_slice(bytes);
+        if known == awaited.len() {
+            return Some(Flow::Http2);
+        }
+        self.set_read_deadline(true);
+        Some(Flow::Read)
     }
 
     /// Whether a request that ends after `used` bytes of `input` is followed by bytes of another that is to be served.
@@ -401,35 +436,15 @@ impl Connection {
     /// Chooses what becomes of a request whose head is complete. `Err`: it has been refused at once.
     fn begin(&mut self, head: RequestHead, more: bool) -> Result<(), Flow> {
         let io = Arc::clone(&self.io);
-        let routing = &io.server.routing;
         if self.kind == Kind::Redirect {
             let refusal = redirect(&head, io.server.https_port.load(Ordering::Relaxed));
             return self.refuse(head, refusal);
         }
-        if head.form() == TargetForm::Authority {
-            return self.refuse(head, Refusal::of(501, "this server is no proxy"));
-        }
-        let (route, params, allow) = match routing.table.find(head.method(), head.path()) {
-            Found::Route { id, params } => (id, params, None),
-            Found::NotFound => match routing.not_found {
-                Some(id) => (id, Params::default(), None),
-                None => return self.refuse(head, Refusal::of(404, "")),
-            },
-            Found::MethodNotAllowed { allow } => match routing.method_not_allowed {
-                Some(id) => (id, Params::default(), Some(allow.into_boxed_str())),
-                None => return self.refuse(head, Refusal::allowing(405, allow)),
-            },
-            Found::Options { allow } => return self.refuse(head, Refusal::allowing(204, allow)),
-            Found::BadPath(detail) => return self.refuse(head, Refusal::of(400, detail)),
+        let Destination { route, params, allow, body_bytes_max, logged } = match io.server.destination(&head) {
+            Ok(destination) => destination,
+            Err(refusal) => return self.refuse(head, refusal),
         };
-        let policy = routing.policy(route);
-        let body_max = policy.and_then(|policy| policy.body_bytes_max).unwrap_or(io.server.config.body_bytes_max);
-        let logged = policy.is_none_or(|policy| policy.access_log);
-        let checked = policy.filter(|policy| policy.websocket);
-        if let Some(Err(refusal)) = checked.map(|_| websocket::check(&head, &io.server.config.websocket)) {
-            return self.refuse(head, refusal);
-        }
-        if let Err(problem) = self.protocol.set_body_max(body_max) {
+        if let Err(problem) = self.protocol.set_body_max(body_bytes_max) {
             let (status, detail) = (problem.status(), problem.to_string());
             return Err(self.answer_now(Some(&head), false, status, &[], &detail, Instant::now()));
         }
@@ -441,11 +456,21 @@ impl Connection {
             let _ = self.link.send(self.link.exchange(), &interim, &[], Then::More);
             self.protocol.continue_sent();
         }
-        let mut request = Request::new(head, route, params, allow, &self.link);
+        let mut request = Request::new(head, route, params, allow, &self.channel());
         request.logged = logged;
         self.progress = Progress::from(self.io.clock.tick_at(request.received));
         self.incoming = Some(Incoming::Accepted(Arc::new(request)));
         Ok(())
+    }
+
+    /// What comes after the greeting: the handshake of TLS may have agreed on HTTP/2.
+    fn first(&self) -> Flow {
+        let is_http2 = self.link.tls_info().is_some_and(|tls| tls.protocol.as_deref() == Some("h2"));
+        if is_http2 { Flow::Http2 } else { Flow::Read }
+    }
+
+    fn channel(&self) -> Channel {
+        Channel::Link(Arc::clone(&self.link))
     }
 
     /// The request is complete. `more`: bytes of a following one are there.

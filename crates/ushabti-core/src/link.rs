@@ -38,17 +38,21 @@ use crate::listener::{Peer, watch};
 use crate::server::Shared;
 use crate::websocket::Socket as WebSocket;
 
+mod adapter;
 mod exchange;
 mod frames;
 mod outbox;
 mod secure;
 mod standing;
+mod turn;
 
+pub(crate) use adapter::{Gauge, LinkIo};
 pub use exchange::Gone;
 pub(crate) use exchange::{Exchange, Then};
 pub(crate) use frames::{Bound, Unsent};
 use outbox::Outbox;
 pub(crate) use standing::Standing;
+pub(crate) use turn::Turn;
 
 /// An exchange is with a worker: it, and nobody else, may answer.
 const BUSY: u32 = 1;
@@ -77,8 +81,8 @@ const UPGRADED: u32 = 1 << 10;
 const SECURE: u32 = 1 << 11;
 
 /// Bytes in the outbox from which a streaming worker waits, and below which it goes on.
-const OUTBOX_HIGH: usize = 256 * 1024;
-const OUTBOX_LOW: usize = 64 * 1024;
+pub(crate) const OUTBOX_HIGH: usize = 256 * 1024;
+pub(crate) const OUTBOX_LOW: usize = 64 * 1024;
 
 /// Why an IO task that waited goes on.
 #[derive(Debug, Clone, Copy)]
@@ -114,11 +118,7 @@ pub(crate) struct Interest {
 pub(crate) struct Link {
     socket: AsyncFd<Socket>,
     state: AtomicU32,
-    /// The number of the exchange that may be answered; written by the IO task, under the lock of the outbox where a worker
-    /// may answer at the same time.
-    exchange: AtomicU32,
-    /// Who is to be told when the client leaves: see [`Link::watch_client`].
-    watched: AtomicU64,
+    turn: Turn,
     task: AtomicWaker,
     outbox: Mutex<Outbox>,
     room: Condvar,
@@ -143,8 +143,7 @@ impl Link {
         Ok(Self {
             socket,
             state: AtomicU32::new(0),
-            exchange: AtomicU32::new(0),
-            watched: AtomicU64::new(0),
+            turn: Turn::default(),
             task: AtomicWaker::new(),
             outbox: Mutex::new(Outbox::default()),
             room: Condvar::new(),

@@ -8,17 +8,21 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ushabti_proto::error::ProtocolError;
 use ushabti_proto::http1::encode::{
     BodyLength, ConnectionField, EncodeError, LAST_CHUNK, body_forbidden, encode_chunk, encode_head, http_date,
     reason_phrase,
 };
 use ushabti_proto::http1::head::{RequestHead, Version};
+use ushabti_proto::http2;
 use ushabti_proto::websocket::handshake::Handshake;
 
 use crate::access_log::Entry;
+use crate::channel::Channel;
 use crate::journal::Level;
-use crate::link::{Exchange, Gone, Link, Then};
+use crate::link::{Exchange, Gone, Then};
 use crate::request::{Request, Watched};
+use crate::server::Shared;
 use crate::stats::{Counters, Reason};
 use crate::websocket::{self, Style, Upgraded};
 
@@ -51,6 +55,11 @@ impl Refusal {
         Self { status, fields: Vec::new(), detail: Cow::Borrowed(detail) }
     }
 
+    /// What is answered to a request that a fault of the client spoils.
+    pub(crate) fn of_fault(problem: ProtocolError) -> Self {
+        Self { status: problem.status(), fields: Vec::new(), detail: problem.to_string().into() }
+    }
+
     /// A status that tells the methods of the path (RFC 9110 section 10.2.1).
     pub(crate) fn allowing(status: u16, methods: String) -> Self {
         Self { status, fields: vec![("allow", methods)], detail: Cow::Borrowed("") }
@@ -78,7 +87,8 @@ enum Framing {
     Nothing,
     Exactly(u64),
     Chunked,
-    UntilClose,
+    /// Until the connection ends, or with HTTP/2 the stream.
+    UntilEnd,
 }
 
 /// What the answer to one request must know of it.
@@ -91,16 +101,16 @@ struct Terms {
 
 /// The right to answer one request, on any thread.
 pub struct Responder {
-    link: Option<Arc<Link>>,
+    channel: Option<Channel>,
     exchange: Exchange,
     terms: Terms,
 }
 
 impl Responder {
-    pub(crate) fn new(link: Arc<Link>, exchange: Exchange, head: &RequestHead) -> Self {
+    pub(crate) fn new(channel: Channel, exchange: Exchange, head: &RequestHead) -> Self {
         let terms =
             Terms { keep_alive: head.keep_alive(), version: head.version(), head_only: head.method() == "HEAD" };
-        Self { link: Some(link), exchange, terms }
+        Self { channel: Some(channel), exchange, terms }
     }
 
     /// The exchange, for [`Request::watch_client`].
@@ -110,44 +120,44 @@ impl Responder {
 
     /// Whether the connection is lost.
     pub(crate) fn is_lost(&self) -> bool {
-        self.link().is_lost()
+        self.channel().is_lost()
     }
 
     /// Gives the right up: the IO thread answers.
     pub(crate) fn release(mut self) {
-        self.link = None;
+        self.channel = None;
     }
 
     /// Answers that the deadline has passed, if the IO thread has not yet.
     pub(crate) fn refuse_late(mut self, request: &Request) {
-        let link = self.take_link();
-        let (sent, bytes) = send_plain(&link, self.exchange, self.terms, 504, &[], TOO_LATE);
+        let channel = self.take_channel();
+        let (sent, bytes) = send_plain(&channel, self.exchange, self.terms, 504, &[], TOO_LATE);
         // Counted by whoever of the two has answered.
         if sent != Err(Gone::Late) {
-            link.server().counters.count_refusal(Reason::Deadline);
+            channel.server().counters.count_refusal(Reason::Deadline);
         }
-        record(&link, request, 504, bytes, sent);
+        record(channel.server(), request, 504, bytes, sent);
     }
 
     /// Gives the right up because the client has left before a handler was called.
     pub(crate) fn discard(mut self, request: &Request) {
-        let link = self.take_link();
-        Counters::add(&link.server().counters.abandoned);
-        let sent = link.send(self.exchange, &[], &[], Then::Finish { close: true });
-        record(&link, request, 499, 0, sent.and(Err(Gone::Left)));
+        let channel = self.take_channel();
+        Counters::add(&channel.server().counters.abandoned);
+        let sent = channel.send(self.exchange, &[], &[], Then::Finish { close: true });
+        record(channel.server(), request, 499, 0, sent.and(Err(Gone::Left)));
     }
 
-    fn link(&self) -> &Arc<Link> {
-        self.link.as_ref().expect("the link is taken only by the methods that use the responder up")
+    fn channel(&self) -> &Channel {
+        self.channel.as_ref().expect("the channel is taken only by the methods that use the responder up")
     }
 
-    fn take_link(&mut self) -> Arc<Link> {
-        self.link.take().expect("the methods that take it use the responder up")
+    fn take_channel(&mut self) -> Channel {
+        self.channel.take().expect("the methods that take it use the responder up")
     }
 
     /// The connection is that of the process from which this one was forked, and not to be touched.
     pub fn is_forked(&self) -> bool {
-        self.link().server().is_forked()
+        self.channel().server().is_forked()
     }
 
     /// Appends the head of an answer to `out` (RFC 9112 section 4) and says what must follow it.
@@ -165,7 +175,7 @@ impl Responder {
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
         length: Length,
     ) -> Result<Promise, EncodeError> {
-        encode_answer(out, status, fields, length, self.terms, self.link())
+        encode_answer(out, status, fields, length, self.terms, self.channel())
     }
 
     /// Sends a whole answer and ends the exchange. `head` is what [`Responder::encode`] made, with or without the body
@@ -177,12 +187,12 @@ impl Responder {
     ///
     /// [`Gone`] when the client has left, and the answer is counted as discarded, or when the IO thread has answered.
     pub fn send(mut self, request: &Request, promise: Promise, head: &[u8], body: &[u8]) -> Result<(), Gone> {
-        let link = self.take_link();
+        let channel = self.take_channel();
         let body = if promise.is_bodiless() { &[] } else { body };
-        let sent = link.send(self.exchange, head, body, Then::Finish { close: promise.close });
+        let sent = channel.send(self.exchange, head, body, Then::Finish { close: promise.close });
         // A short body may stand behind the head, so its length is the promised one.
         let body_bytes = if let Framing::Exactly(bytes) = promise.framing { bytes } else { 0 };
-        record(&link, request, promise.status, body_bytes, sent);
+        record(channel.server(), request, promise.status, body_bytes, sent);
         sent
     }
 
@@ -192,13 +202,13 @@ impl Responder {
     ///
     /// [`Gone`] when the client has left.
     pub fn begin(mut self, request: &Arc<Request>, promise: Promise, head: &[u8]) -> Result<BodyWriter, Gone> {
-        let link = self.take_link();
-        if let Err(gone) = link.send(self.exchange, head, &[], Then::More) {
-            record(&link, request, promise.status, 0, Err(gone));
+        let channel = self.take_channel();
+        if let Err(gone) = channel.send(self.exchange, head, &[], Then::More) {
+            record(channel.server(), request, promise.status, 0, Err(gone));
             return Err(gone);
         }
         let (exchange, request) = (self.exchange, Arc::clone(request));
-        Ok(BodyWriter { link: Some(link), exchange, request, promise, sent: 0, chunk: Vec::new() })
+        Ok(BodyWriter { channel: Some(channel), exchange, request, promise, sent: 0, chunk: Vec::new() })
     }
 
     /// Reads the handshake of the request, as [`websocket::check`] does; a server that stops takes no more WebSockets.
@@ -207,7 +217,7 @@ impl Responder {
     ///
     /// [`Refusal`], the answer that should be given.
     pub fn check_upgrade(&self, request: &Request) -> Result<Handshake, Refusal> {
-        let server = self.link().server();
+        let server = self.channel().server();
         if server.is_draining() {
             return Err(Refusal::of(503, "the server stops"));
         }
@@ -229,33 +239,34 @@ impl Responder {
         protocol: Option<&str>,
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     ) -> Result<Upgraded, UpgradeProblem> {
-        let config = &self.link().server().config.websocket;
+        let config = &self.channel().server().config.websocket;
         let (head, agreed) = match websocket::encode_upgrade(handshake, config, protocol, fields) {
             Ok(encoded) => encoded,
             Err(problem) => return Err(UpgradeProblem::Field(self, problem)),
         };
-        let link = self.take_link();
-        let lane = link.server().routing.lane(request.route);
-        let socket = websocket::make_socket(&link, lane, style, agreed);
-        let sent = if link.is_disconnected() {
+        let channel = self.take_channel();
+        let lane = channel.server().routing.lane(request.route);
+        let Channel::Link(link) = &channel else { unreachable!("the handshake is one of HTTP/1.1") };
+        let socket = websocket::make_socket(link, lane, style, agreed);
+        let sent = if channel.is_disconnected() {
             // Who has ended its side can send nothing that a WebSocket is for, not even a Close frame.
-            let _ = link.send(self.exchange, &[], &[], Then::Finish { close: true });
+            let _ = channel.send(self.exchange, &[], &[], Then::Finish { close: true });
             Err(Gone::Left)
         } else {
-            link.send(self.exchange, &head, &[], Then::More)
+            channel.send(self.exchange, &head, &[], Then::More)
         };
-        record(&link, request, 101, 0, sent);
+        record(channel.server(), request, 101, 0, sent);
         match sent {
-            Ok(()) => Ok(Upgraded::new(link, socket)),
+            Ok(()) => Ok(Upgraded::new(Arc::clone(link), socket)),
             Err(_) => Err(UpgradeProblem::Gone),
         }
     }
 
     /// Answers with a status and one sentence, without any handler. False: the IO thread has answered before. Any thread.
     pub fn refuse(mut self, request: &Request, status: u16, fields: &[(&[u8], &[u8])], detail: &str) -> bool {
-        let link = self.take_link();
-        let (sent, bytes) = send_plain(&link, self.exchange, self.terms, status, fields, detail);
-        record(&link, request, status, bytes, sent);
+        let channel = self.take_channel();
+        let (sent, bytes) = send_plain(&channel, self.exchange, self.terms, status, fields, detail);
+        record(channel.server(), request, status, bytes, sent);
         sent != Err(Gone::Late)
     }
 }
@@ -270,13 +281,13 @@ pub enum UpgradeProblem {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        if let Some(link) = self.link.take().filter(|link| !link.server().is_forked()) {
-            let (sent, _) = send_plain(&link, self.exchange, self.terms, 500, &[], "");
+        if let Some(channel) = self.channel.take().filter(|channel| !channel.server().is_forked()) {
+            let (sent, _) = send_plain(&channel, self.exchange, self.terms, 500, &[], "");
             if sent.is_ok() {
                 let message = "a request was dropped without an answer; sent 500";
-                link.server().journal.notice(Level::Error, message.to_owned());
+                channel.server().journal.notice(Level::Error, message.to_owned());
             }
-            count(&link, 500, sent);
+            count(channel.server(), 500, sent);
         }
     }
 }
@@ -284,7 +295,7 @@ impl Drop for Responder {
 /// The body of an answer, sent in pieces. Dropped before [`BodyWriter::finish`] it closes the connection, so that the
 /// client sees that the answer is cut off.
 pub struct BodyWriter {
-    link: Option<Arc<Link>>,
+    channel: Option<Channel>,
     exchange: Exchange,
     request: Arc<Request>,
     promise: Promise,
@@ -314,7 +325,7 @@ impl BodyWriter {
     /// [`BodyProblem::Gone`] when the client has left or takes nothing for the write timeout, [`BodyProblem::TooLong`] when
     /// the promised length is exceeded.
     pub fn write(&mut self, data: &[u8]) -> Result<(), BodyProblem> {
-        let Some(link) = &self.link else { return Err(BodyProblem::Gone) };
+        let Some(channel) = &self.channel else { return Err(BodyProblem::Gone) };
         if data.is_empty() {
             return Ok(());
         }
@@ -322,34 +333,34 @@ impl BodyWriter {
         let result = match self.promise.framing {
             Framing::Nothing => return Ok(()),
             Framing::Exactly(length) if sent > length => return Err(BodyProblem::TooLong),
-            Framing::Exactly(_) | Framing::UntilClose => link.send(self.exchange, &[], data, Then::More),
+            Framing::Exactly(_) | Framing::UntilEnd => channel.send(self.exchange, &[], data, Then::More),
             Framing::Chunked => {
                 self.chunk.clear();
                 encode_chunk(&mut self.chunk, data);
-                link.send(self.exchange, &self.chunk, &[], Then::More)
+                channel.send(self.exchange, &self.chunk, &[], Then::More)
             }
         };
         self.sent = sent;
-        result.and_then(|()| link.wait_for_room()).map_err(|_| BodyProblem::Gone)
+        result.and_then(|()| channel.wait_for_room()).map_err(|_| BodyProblem::Gone)
     }
 
     /// Ends the answer. Returns false if it is shorter than promised: then the connection is closed.
     pub fn finish(mut self) -> bool {
-        let Some(link) = self.link.take() else { return true };
+        let Some(channel) = self.channel.take() else { return true };
         let whole = !matches!(self.promise.framing, Framing::Exactly(length) if length != self.sent);
         let tail = if self.promise.framing == Framing::Chunked { LAST_CHUNK } else { &[] };
-        let sent = link.send(self.exchange, tail, &[], Then::Finish { close: self.promise.close || !whole });
-        record(&link, &self.request, self.promise.status, self.sent, sent);
+        let sent = channel.send(self.exchange, tail, &[], Then::Finish { close: self.promise.close || !whole });
+        record(channel.server(), &self.request, self.promise.status, self.sent, sent);
         whole
     }
 }
 
 impl Drop for BodyWriter {
     fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
+        if let Some(channel) = self.channel.take() {
             // Without the last chunk, or short of the length: the client can tell that this is not the whole body.
-            let sent = link.send(self.exchange, &[], &[], Then::Finish { close: true });
-            record(&link, &self.request, self.promise.status, self.sent, sent);
+            let sent = channel.send(self.exchange, &[], &[], Then::Finish { close: true });
+            record(channel.server(), &self.request, self.promise.status, self.sent, sent);
         }
     }
 }
@@ -360,28 +371,33 @@ fn encode_answer<'a>(
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     length: Length,
     terms: Terms,
-    link: &Link,
+    channel: &Channel,
 ) -> Result<Promise, EncodeError> {
-    let server = link.server();
+    let server = channel.server();
     let (body, mut framing) = match length {
         // Content where there can be none is the encoder's to refuse; a piecewise body is not begun.
         Length::Known(bytes @ 1..) if body_forbidden(status) => (BodyLength::Known(bytes), Framing::Nothing),
         _ if body_forbidden(status) => (BodyLength::None, Framing::Nothing),
         Length::Known(bytes) => (BodyLength::Known(bytes), Framing::Exactly(bytes)),
-        // HTTP/1.0 knows no chunks: there the end of the connection ends the body (RFC 9112 section 6.3).
-        Length::Stream if terms.version == Version::Http10 => (BodyLength::UntilClose, Framing::UntilClose),
+        // HTTP/1.0 knows no chunks: there the end of the connection ends the body (RFC 9112 section 6.3). HTTP/2 needs none.
+        Length::Stream if terms.version != Version::Http11 => (BodyLength::UntilClose, Framing::UntilEnd),
         Length::Stream => (BodyLength::Chunked, Framing::Chunked),
     };
     if terms.head_only {
         framing = Framing::Nothing;
     }
+    if terms.version == Version::Http2 {
+        // What a handler says of the connection says nothing: other exchanges share it.
+        http2::encode_head(out, status, fields, body, &date(), server.config.server_field.as_deref())?;
+        return Ok(Promise { status, framing, close: false });
+    }
     let asked = fields.clone().any(|(name, value)| name.eq_ignore_ascii_case(b"connection") && names_close(value));
     let close =
-        !terms.keep_alive || asked || framing == Framing::UntilClose || (server.is_draining() && !link.has_more());
+        !terms.keep_alive || asked || framing == Framing::UntilEnd || (server.is_draining() && !channel.has_more());
     let connection = match (close, terms.version) {
         (true, _) => ConnectionField::Close,
         (false, Version::Http10) => ConnectionField::KeepAlive,
-        (false, Version::Http11) => ConnectionField::Omit,
+        (false, Version::Http11 | Version::Http2) => ConnectionField::Omit,
     };
     encode_head(out, status, fields, body, connection, &date(), server.config.server_field.as_deref())?;
     Ok(Promise { status, framing, close })
@@ -393,7 +409,7 @@ fn names_close(value: &[u8]) -> bool {
 
 /// Sends a whole answer of the server's own; returns how that went and the length of its body.
 fn send_plain(
-    link: &Link,
+    channel: &Channel,
     exchange: Exchange,
     terms: Terms,
     status: u16,
@@ -410,16 +426,16 @@ fn send_plain(
     let content_type: &[(&[u8], &[u8])] =
         if text.is_empty() { &[] } else { &[(b"content-type", b"text/plain; charset=utf-8")] };
     let all = fields.iter().chain(content_type).copied();
-    let promise = encode_answer(&mut out, status, all, Length::Known(text.len() as u64), terms, link)
+    let promise = encode_answer(&mut out, status, all, Length::Known(text.len() as u64), terms, channel)
         .expect("the fields of the server's own answers are constants, or checked tokens");
     let body: &[u8] = if promise.is_bodiless() { &[] } else { text.as_bytes() };
-    (link.send(exchange, &out, body, Then::Finish { close: promise.close }), body.len() as u64)
+    (channel.send(exchange, &out, body, Then::Finish { close: promise.close }), body.len() as u64)
 }
 
 /// Answers from the IO thread, and counts that: a refusal that no worker sees. `keep_alive` false closes the connection after
 /// it. Returns what the access log has of it: the status, and the length of the body.
 pub(crate) fn refuse(
-    link: &Link,
+    channel: &Channel,
     exchange: Exchange,
     head: Option<&RequestHead>,
     keep_alive: bool,
@@ -429,11 +445,11 @@ pub(crate) fn refuse(
 ) -> (u16, u64) {
     let terms = Terms {
         keep_alive,
-        version: head.map_or(Version::Http11, RequestHead::version),
+        version: head.map_or_else(|| channel.version(), RequestHead::version),
         head_only: head.is_some_and(|head| head.method() == "HEAD"),
     };
-    let (sent, body_bytes) = send_plain(link, exchange, terms, status, fields, detail);
-    count(link, status, sent);
+    let (sent, body_bytes) = send_plain(channel, exchange, terms, status, fields, detail);
+    count(channel.server(), status, sent);
     (logged_status(status, sent), body_bytes)
 }
 
@@ -442,22 +458,21 @@ fn logged_status(status: u16, sent: Result<(), Gone>) -> u16 {
     if sent.is_ok() { status } else { 499 }
 }
 
-fn count(link: &Link, status: u16, sent: Result<(), Gone>) {
+fn count(server: &Shared, status: u16, sent: Result<(), Gone>) {
     match sent {
-        Ok(()) => link.server().counters.answered(status),
-        Err(Gone::Left) => link.server().counters.discarded(),
+        Ok(()) => server.counters.answered(status),
+        Err(Gone::Left) => server.counters.discarded(),
         // Counted when the IO thread answered.
         Err(Gone::Late) => {}
     }
 }
 
 /// Counts an answer and writes its line.
-fn record(link: &Link, request: &Request, status: u16, body_bytes: u64, sent: Result<(), Gone>) {
-    let server = link.server();
+fn record(server: &Shared, request: &Request, status: u16, body_bytes: u64, sent: Result<(), Gone>) {
     if server.is_forked() {
         return;
     }
-    count(link, status, sent);
+    count(server, status, sent);
     if request.logged && sent != Err(Gone::Late) {
         let status = logged_status(status, sent);
         server.log_access(|| Entry {

@@ -1,14 +1,15 @@
 //! The request as it leaves the IO thread: complete, owned, and together with the right to answer it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ushabti_proto::http1::head::RequestHead;
 
 use crate::admission::Permit;
+use crate::channel::{Channel, WeakChannel};
 use crate::jitter;
-use crate::link::{Exchange, Link};
+use crate::link::Exchange;
 use crate::listener::Peer;
 use crate::reply::Responder;
 use crate::routes::{Found, Params, RouteTable};
@@ -46,8 +47,8 @@ pub struct Request {
     pub deadline: Option<Instant>,
     /// Whether its answer makes a line in the access log.
     pub logged: bool,
-    /// The connection, which the request does not keep open.
-    pub(crate) link: Weak<Link>,
+    /// The connection or stream, which the request does not keep open.
+    channel: WeakChannel,
     /// Which side decides what becomes of it: see [`Request::give_up`].
     stage: AtomicU8,
     /// Nanoseconds for which it has waited for a worker.
@@ -61,23 +62,28 @@ impl Request {
         route: u32,
         params: Params,
         allow: Option<Box<str>>,
-        link: &Arc<Link>,
+        channel: &Channel,
     ) -> Self {
-        let received = Instant::now();
+        let base = Self::base(head, route, *channel.peer(), channel.downgrade(), Instant::now(), WAITING);
+        Self { params, allow, tls: channel.tls_info(), ..base }
+    }
+
+    /// What all have: no body, no parameters, no deadline.
+    fn base(head: RequestHead, route: u32, peer: Peer, channel: WeakChannel, received: Instant, stage: u8) -> Self {
         Self {
             head,
             body: Vec::new(),
             route,
-            params,
-            allow,
-            peer: *link.peer(),
-            tls: link.tls_info(),
+            params: Params::default(),
+            allow: None,
+            peer,
+            tls: None,
             received,
             ready: received,
             deadline: None,
             logged: true,
-            link: Arc::downgrade(link),
-            stage: AtomicU8::new(WAITING),
+            channel,
+            stage: AtomicU8::new(stage),
             waited: AtomicU64::new(0),
         }
     }
@@ -120,25 +126,25 @@ impl Request {
     /// Has [`Alert::Left`](crate::alerts::Alert::Left) told with `number` when the client leaves before the exchange is over.
     /// Any thread.
     pub fn watch_client(&self, exchange: Watched, number: u32) {
-        if let Some(link) = self.link.upgrade() {
-            link.watch_client(exchange.0, number);
+        if let Some(channel) = self.channel.upgrade() {
+            channel.watch_client(exchange.0, number);
         }
     }
 
     /// The client is lost: nobody will read an answer. No system call. Any thread, at any time.
     pub fn is_lost(&self) -> bool {
-        self.link.upgrade().is_none_or(|link| link.is_lost())
+        self.channel.upgrade().is_none_or(|channel| channel.is_lost())
     }
 
     /// The client has closed its side or is lost. No system call. Any thread, at any time.
     pub fn is_disconnected(&self) -> bool {
-        self.link.upgrade().is_none_or(|link| link.is_disconnected())
+        self.channel.upgrade().is_none_or(|channel| channel.is_disconnected())
     }
 
     /// How many workers may run calls for it; none when its connection, by which it knows its server, has ended.
     pub fn workers_max(&self) -> usize {
-        self.link.upgrade().map_or(0, |link| {
-            let server = link.server();
+        self.channel.upgrade().map_or(0, |channel| {
+            let server = channel.server();
             server.config.lanes[server.routing.lane(self.route)].workers_max
         })
     }
@@ -146,8 +152,8 @@ impl Request {
     /// Has a worker of its lane come by, once, for the calls that are known by `number`. False: none will come, because
     /// the server or the connection has ended. Any thread.
     pub fn schedule_call(&self, number: u64) -> bool {
-        self.link.upgrade().is_some_and(|link| {
-            let server = link.server();
+        self.channel.upgrade().is_some_and(|channel| {
+            let server = channel.server();
             server.schedule_call(server.routing.lane(self.route), number, Instant::now())
         })
     }
@@ -157,22 +163,9 @@ impl Request {
 impl Request {
     /// A request of no connection.
     pub(crate) fn for_tests(head: RequestHead, route: u32, received: Instant, ready: Instant) -> Self {
-        Self {
-            head,
-            body: Vec::new(),
-            route,
-            params: Params::default(),
-            allow: None,
-            peer: Peer::Unix,
-            tls: None,
-            received,
-            ready,
-            deadline: None,
-            logged: false,
-            link: Weak::new(),
-            stage: AtomicU8::new(BEGUN),
-            waited: AtomicU64::new(0),
-        }
+        let channel = WeakChannel::Link(std::sync::Weak::new());
+        let base = Self::base(head, route, Peer::Unix, channel, received, BEGUN);
+        Self { ready, logged: false, ..base }
     }
 }
 
@@ -185,7 +178,7 @@ pub struct Packed {
     peer: Peer,
     tls: Option<Arc<TlsInfo>>,
     received: Instant,
-    link: Weak<Link>,
+    channel: WeakChannel,
 }
 
 impl Packed {
@@ -198,8 +191,8 @@ impl Packed {
         if !request.body.is_empty() || request.allow.is_some() {
             return Err(request);
         }
-        let Request { head, route, logged, peer, tls, received, link, .. } = Arc::try_unwrap(request)?;
-        Ok(Self { head: head.into_lines(), route, logged, peer, tls, received, link })
+        let Request { head, route, logged, peer, tls, received, channel, .. } = Arc::try_unwrap(request)?;
+        Ok(Self { head: head.into_lines(), route, logged, peer, tls, received, channel })
     }
 
     /// The request target.
@@ -220,22 +213,8 @@ impl Packed {
             Found::Route { params, .. } => params,
             _ => Params::default(),
         };
-        Request {
-            head,
-            body: Vec::new(),
-            route,
-            params,
-            allow: None,
-            peer,
-            tls: self.tls.clone(),
-            received,
-            ready: received,
-            deadline: None,
-            logged,
-            link: Weak::clone(&self.link),
-            stage: AtomicU8::new(BEGUN),
-            waited: AtomicU64::new(0),
-        }
+        let base = Request::base(head, route, peer, self.channel.clone(), received, BEGUN);
+        Request { params, tls: self.tls.clone(), logged, ..base }
     }
 }
 

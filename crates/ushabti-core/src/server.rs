@@ -311,6 +311,8 @@ impl Shared {
             deadline: None,
             client_connections_max: None,
             connections_max: 4,
+            http2: true,
+            http2_streams: 4,
             backlog: 4,
             lanes: vec![crate::config::LaneConfig { name: "default".to_owned(), workers_min: 1, workers_max: 1 }],
             workers_are_parallel: false,

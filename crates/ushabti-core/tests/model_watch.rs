@@ -1,6 +1,6 @@
 //! A model of how a thread comes to be told that a client has left, run through its interleavings and weak memory by loom.
 //!
-//! It restates `watch_client`, `tell_watcher`, `take_back` and `begin_exchange` of `src/link/exchange.rs`, it does not run
+//! It restates `watch_client`, `tell_watcher`, `next` and `begin` of `src/link/turn.rs`, it does not run
 //! them (see `model_queue.rs` for why). A worker that is late asks to be told while the IO task answers for it, tells whom it
 //! finds, and begins the next exchange, whose worker asks as well; then the client leaves, or does not. The late one is told
 //! once, and the other once if the client leaves and never if it stays. Each [`Flaw`] takes one step out, and must be found.

@@ -48,7 +48,7 @@ pub struct Pseudo<'a> {
 /// ```
 pub fn request_head<'a>(
     pseudo: Pseudo<'_>,
-    fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     limits: &Limits,
 ) -> Result<RequestHead, ProtocolError> {
     let target = match (pseudo.method, pseudo.path) {
@@ -60,24 +60,23 @@ pub fn request_head<'a>(
     if let Some(authority) = pseudo.authority {
         reader.add(&mut bytes, b"host", authority, limits)?;
     }
-    let mut has_cookies = false;
-    for (name, value) in fields.clone() {
+    let mut cookies = Vec::new();
+    for (name, value) in fields {
         check_field(name, value)?;
         match (name, pseudo.authority) {
             (b"host", Some(authority)) if value.eq_ignore_ascii_case(authority) => {}
             (b"host", Some(_)) => return Err(ProtocolError::HostDiffers),
-            (b"cookie", _) if has_cookies => {}
             (b"cookie", _) => {
-                has_cookies = true;
-                let mut whole = Vec::from(value);
-                for (_, crumb) in fields.clone().filter(|&(name, _)| name == b"cookie").skip(1) {
-                    whole.extend_from_slice(b"; ");
-                    whole.extend_from_slice(crumb);
+                if !cookies.is_empty() {
+                    cookies.extend_from_slice(b"; ");
                 }
-                reader.add(&mut bytes, name, &whole, limits)?;
+                cookies.extend_from_slice(value);
             }
             _ => reader.add(&mut bytes, name, value, limits)?,
         }
+    }
+    if !cookies.is_empty() {
+        reader.add(&mut bytes, b"cookie", &cookies, limits)?;
     }
     reader.end(bytes)
 }

@@ -263,12 +263,13 @@ impl Request {
         self.core.head.host().unwrap_or("")
     }
 
-    /// `1.0` or `1.1`.
+    /// `1.0`, `1.1` or `2`.
     #[getter]
     fn http_version(&self) -> &'static str {
         match self.core.head.version() {
             Version::Http10 => "1.0",
             Version::Http11 => "1.1",
+            Version::Http2 => "2",
         }
     }
 

@@ -40,6 +40,8 @@ struct Settings {
     deadline: Option<f64>,
     connections_max: usize,
     max_per_client: Option<usize>,
+    http2: bool,
+    http2_streams: u32,
     backlog: i32,
     lanes: Vec<(String, usize, usize)>,
     thread_idle: f64,
@@ -78,6 +80,8 @@ impl Settings {
             deadline: self.deadline.map(seconds).transpose()?,
             connections_max: self.connections_max,
             client_connections_max: self.max_per_client,
+            http2: self.http2,
+            http2_streams: self.http2_streams,
             backlog: self.backlog,
             lanes: self
                 .lanes
@@ -145,9 +149,10 @@ impl Server {
         method_not_allowed: Option<u32>,
     ) -> PyResult<Self> {
         // All of it, or the sockets would be open before it is known that a certificate is wrong.
-        let tls: TlsSettings = settings.extract()?;
-        let tls = py.detach(|| tls.load()).map_err(|problem| config_error(&problem))?;
-        let config = settings.extract::<Settings>()?.into_config(!is_gil_enabled(py)?, tls)?;
+        let (tls, settings) = (settings.extract::<TlsSettings>()?, settings.extract::<Settings>()?);
+        let http2 = settings.http2;
+        let tls = py.detach(|| tls.load(http2)).map_err(|problem| config_error(&problem))?;
+        let config = settings.into_config(!is_gil_enabled(py)?, tls)?;
         let routing = Routing { table: routes.table(), not_found, method_not_allowed };
         Ok(Self { core: CoreServer::new(config, routing, hub.core()) })
     }

@@ -20,12 +20,12 @@ pub(crate) struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// Reads the certificates; `None` if the server speaks no TLS. Blocks on the disk: detached.
+    /// Reads the certificates, and offers HTTP/2 if `http2`; `None` if the server speaks no TLS. Blocks on the disk: detached.
     ///
     /// # Errors
     ///
     /// [`TlsError`] if one of the files is not what it should be.
-    pub(crate) fn load(self) -> Result<Option<Arc<Tls>>, TlsError> {
+    pub(crate) fn load(self, http2: bool) -> Result<Option<Arc<Tls>>, TlsError> {
         if self.tls_certificates.is_empty() && self.tls_self_signed.is_none() {
             return Ok(None);
         }
@@ -36,7 +36,7 @@ impl TlsSettings {
             _ => Clients::Ignored,
         };
         let settings =
-            tls::Settings { certificates: files.collect(), self_signed: self.tls_self_signed, clients, http2: false };
+            tls::Settings { certificates: files.collect(), self_signed: self.tls_self_signed, clients, http2 };
         Tls::load(settings).map(|tls| Some(Arc::new(tls)))
     }
 }

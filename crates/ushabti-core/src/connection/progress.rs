@@ -8,7 +8,7 @@ use crate::clock::{TICKS_A_SECOND, Tick};
 /// up a rate on average. With the first alone, a client that moves a byte now and then would hold its connection, and
 /// what waits for it, for ever.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     since: Tick,
     last: Tick,
     bytes: u64,
@@ -16,12 +16,12 @@ pub(super) struct Progress {
 
 impl Progress {
     /// A transfer that begins now.
-    pub(super) fn from(now: Tick) -> Self {
+    pub(crate) fn from(now: Tick) -> Self {
         Self { since: now, last: now, bytes: 0 }
     }
 
     /// So many bytes have been moved in all.
-    pub(super) fn reach(&mut self, bytes: u64, now: Tick) {
+    pub(crate) fn reach(&mut self, bytes: u64, now: Tick) {
         if bytes > self.bytes {
             self.bytes = bytes;
             self.last = now;
@@ -29,12 +29,12 @@ impl Progress {
     }
 
     /// More bytes have been moved.
-    pub(super) fn add(&mut self, bytes: u64, now: Tick) {
+    pub(crate) fn add(&mut self, bytes: u64, now: Tick) {
         self.reach(self.bytes + bytes, now);
     }
 
     /// Until when more must have been moved: `timeout` in ticks, `rate` in bytes a second, 0 for none.
-    pub(super) fn due(&self, timeout: Tick, rate: u64) -> Tick {
+    pub(crate) fn due(&self, timeout: Tick, rate: u64) -> Tick {
         let rested = self.last.saturating_add(timeout);
         match self.bytes.saturating_mul(TICKS_A_SECOND).checked_div(rate) {
             Some(earned) => rested.min(self.since.saturating_add(timeout).saturating_add(earned)),

@@ -9,7 +9,9 @@ use ushabti_proto::http1::head::RequestHead;
 
 use super::{Connection, Flow, Incoming};
 use crate::access_log::Entry;
+use crate::channel::Channel;
 use crate::clock::Deadline;
+use crate::link::Exchange;
 use crate::reply::{self, Refusal};
 use crate::stats::Reason;
 
@@ -98,21 +100,30 @@ impl Connection {
         detail: &str,
         received: Instant,
     ) -> Flow {
-        let server = &self.io.server;
         if self.timed {
             self.timed = false;
             self.io.clock.set(self.place.key, Deadline::WhenQuiet);
         }
         let exchange = self.link.begin_exchange(true);
-        let (logged, body_bytes) = reply::refuse(&self.link, exchange, head, keep_alive, status, fields, detail);
-        server.counters.refused(Reason::of_status(status));
-        server.log_access(|| Entry {
-            peer: self.link.peer(),
-            head,
-            status: logged,
-            body_bytes,
-            taken: received.elapsed(),
-        });
+        answer(&self.channel(), exchange, head, keep_alive, status, fields, detail, received);
         Flow::Answer
     }
+}
+
+/// Answers a request that no worker is given, counts the refusal and writes its line. IO task.
+#[expect(clippy::too_many_arguments, reason = "all of it makes the answer or its line")]
+pub(crate) fn answer(
+    channel: &Channel,
+    exchange: Exchange,
+    head: Option<&RequestHead>,
+    keep_alive: bool,
+    status: u16,
+    fields: &[(&[u8], &[u8])],
+    detail: &str,
+    received: Instant,
+) {
+    let server = channel.server();
+    let (logged, body_bytes) = reply::refuse(channel, exchange, head, keep_alive, status, fields, detail);
+    server.counters.refused(Reason::of_status(status));
+    server.log_access(|| Entry { peer: channel.peer(), head, status: logged, body_bytes, taken: received.elapsed() });
 }

@@ -9,8 +9,11 @@ use super::{Connection, Flow};
 use crate::access_log::Entry;
 use crate::admission::Admission;
 use crate::alerts::Alert;
+use crate::channel::Channel;
+use crate::link::Exchange;
 use crate::reply::{self, Responder};
 use crate::request::{Ready, Request};
+use crate::server::Shared;
 use crate::stats::{Counters, Reason};
 
 /// How long a client that has closed its side is left in peace. Most that do so and mean to stay have their answer by then.
@@ -24,7 +27,7 @@ type Moment = (Instant, Duration);
 
 /// What is due while a request is with the workers.
 #[derive(Default)]
-pub(super) struct Vigil {
+pub(crate) struct Vigil {
     request: Weak<Request>,
     /// It is answered 503 if no worker has taken it.
     queue: Option<Moment>,
@@ -36,9 +39,47 @@ pub(super) struct Vigil {
 }
 
 impl Vigil {
+    /// Notes in a request that is complete when it is due, and returns what is to be done then; `None` if nothing is. IO task.
+    pub(crate) fn of(request: &mut Arc<Request>, server: &Shared, now: Instant) -> Option<Self> {
+        let policy = server.routing.policy(request.route);
+        let time = policy.and_then(|policy| policy.deadline).or(server.config.deadline);
+        // 0 is a route that has none though the server has.
+        let deadline = time.filter(|time| !time.is_zero()).and_then(|time| moment(now, time));
+        let queue = server.config.queue_timeout.and_then(|time| moment(now, time));
+        let own = Arc::get_mut(request).expect("a request is shared only when it is dispatched");
+        own.ready = now;
+        own.deadline = deadline.map(|(at, _)| at);
+        (deadline.is_some() || queue.is_some()).then(|| Self {
+            request: Arc::downgrade(request),
+            queue,
+            deadline,
+            ..Self::default()
+        })
+    }
+
     /// What is due first.
-    pub(super) fn due(&self) -> Option<Moment> {
+    pub(crate) fn due(&self) -> Option<Moment> {
         [self.queue, self.deadline, self.probe].into_iter().flatten().min()
+    }
+
+    /// Answers in the place of workers that are late at `now`. `keep_alive`: as far as the caller knows. IO task.
+    pub(crate) fn keep(&mut self, channel: &Channel, keep_alive: bool, now: Instant) {
+        let request = self.request.upgrade();
+        let answer_for = |status, reason| answer_for(channel, request.as_deref(), keep_alive, status, reason);
+        if Self::take_due(&mut self.queue, now) && request.as_ref().is_some_and(|request| request.give_up()) {
+            self.deadline = None;
+            answer_for(503, Reason::QueueTimeout);
+        }
+        if Self::take_due(&mut self.deadline, now) {
+            // In this order: what cannot be given up was begun, and its handler is late; or a worker has just found that it is
+            // late, and gives it up itself.
+            let is_begun = request.as_ref().is_some_and(|request| !request.give_up() && request.is_begun());
+            if answer_for(504, Reason::Deadline) && is_begun {
+                channel.tell_watcher();
+                let late = request.clone().expect("it was looked at just now");
+                channel.server().alerts.tell(Alert::Late(late));
+            }
+        }
     }
 
     fn take_due(moment: &mut Option<Moment>, now: Instant) -> bool {
@@ -60,31 +101,13 @@ impl Connection {
         let io = Arc::clone(&self.io);
         let server = &io.server;
         let now = if request.body.is_empty() { request.received } else { Instant::now() };
-        let policy = server.routing.policy(request.route);
-        let time = policy.and_then(|policy| policy.deadline).or(server.config.deadline);
-        // 0 is a route that has none though the server has.
-        let deadline = time.filter(|time| !time.is_zero()).and_then(|time| moment(now, time));
-        let queue = server.config.queue_timeout.and_then(|time| moment(now, time));
-        let own = Arc::get_mut(&mut request).expect("a request is shared only when it is dispatched");
-        own.ready = now;
-        own.deadline = deadline.map(|(at, _)| at);
-        if deadline.is_some() || queue.is_some() {
-            let vigil = self.vigil.get_or_insert_default();
-            **vigil = Vigil { request: Arc::downgrade(&request), queue, deadline, ..Vigil::default() };
+        if let Some(vigil) = Vigil::of(&mut request, server, now) {
+            **self.vigil.get_or_insert_default() = vigil;
         }
         // A client that has ended its side sends nothing that would wake the task later.
         let exchange = self.link.begin_exchange(more || self.half_closed || server.is_draining());
-        let responder = Responder::new(Arc::clone(&self.link), exchange, &request.head);
         self.version = request.head.version();
-        match server.admit(Ready { request, responder, permit: None }, now) {
-            Admission::Admitted => Counters::add(&server.counters.dispatched),
-            Admission::Full(Ready { request, responder, .. }) => {
-                server.counters.refused(Some(Reason::QueueFull));
-                server.journal.peer_notice(|| format!("{}: the queue is full; answered 503", self.link.peer()));
-                let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
-                responder.refuse(&request, 503, fields, "the server has more requests than it can take");
-            }
-        }
+        hand_over(server, request, self.channel(), exchange, now);
         if self.half_closed {
             self.expect_reset(PROBE_AFTER);
         }
@@ -121,20 +144,7 @@ impl Connection {
             return Flow::Answer;
         };
         let now = Instant::now();
-        let request = vigil.request.upgrade();
-        if Vigil::take_due(&mut vigil.queue, now) && request.as_ref().is_some_and(|request| request.give_up()) {
-            vigil.deadline = None;
-            self.answer_for(request.as_deref(), 503, Reason::QueueTimeout);
-        }
-        if Vigil::take_due(&mut vigil.deadline, now) {
-            // In this order: what cannot be given up was begun, and its handler is late; or a worker has just found that it is
-            // late, and gives it up itself.
-            let is_begun = request.as_ref().is_some_and(|request| !request.give_up() && request.is_begun());
-            if self.answer_for(request.as_deref(), 504, Reason::Deadline) && is_begun {
-                self.link.tell_watcher();
-                self.io.server.alerts.tell(Alert::Late(request.expect("it was looked at just now")));
-            }
-        }
+        vigil.keep(&self.channel(), !self.half_closed, now);
         let mut flow = Flow::Answer;
         if Vigil::take_due(&mut vigil.probe, now) {
             if !std::mem::replace(&mut vigil.has_asked, true) {
@@ -150,27 +160,48 @@ impl Connection {
         self.rearm();
         flow
     }
+}
 
-    /// Answers for the workers, unless one has begun to.
-    fn answer_for(&mut self, request: Option<&Request>, status: u16, reason: Reason) -> bool {
-        let (Some(request), Some(exchange)) = (request, self.link.take_back()) else { return false };
-        let server = &self.io.server;
-        let (detail, fields): (_, &[(&[u8], &[u8])]) = match reason {
-            Reason::QueueTimeout => ("no worker was free in time", &[(b"retry-after", b"1")]),
-            _ => (reply::TOO_LATE, &[]),
-        };
-        server.journal.peer_notice(|| {
-            let (method, target) = (request.head.method(), request.head.target());
-            format!("{}: {method} {target}: {detail}; answered {status}", self.link.peer())
-        });
-        let head = Some(&request.head);
-        let keep_alive = request.head.keep_alive() && !self.half_closed;
-        let (status, body_bytes) = reply::refuse(&self.link, exchange, head, keep_alive, status, fields, detail);
-        server.counters.count_refusal(reason);
-        if request.logged {
-            let (peer, taken) = (self.link.peer(), request.received.elapsed());
-            server.log_access(|| Entry { peer, head, status, body_bytes, taken });
+/// Gives a complete request to the workers, or answers that there are too many. IO task, after the exchange has begun; `now` may be
+/// some microseconds old.
+pub(crate) fn hand_over(
+    server: &Arc<Shared>,
+    request: Arc<Request>,
+    channel: Channel,
+    exchange: Exchange,
+    now: Instant,
+) {
+    let responder = Responder::new(channel, exchange, &request.head);
+    match server.admit(Ready { request, responder, permit: None }, now) {
+        Admission::Admitted => Counters::add(&server.counters.dispatched),
+        Admission::Full(Ready { request, responder, .. }) => {
+            server.counters.refused(Some(Reason::QueueFull));
+            server.journal.peer_notice(|| format!("{}: the queue is full; answered 503", request.peer));
+            let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
+            responder.refuse(&request, 503, fields, "the server has more requests than it can take");
         }
-        true
     }
+}
+
+/// Answers for the workers, unless one has begun to.
+fn answer_for(channel: &Channel, request: Option<&Request>, keep_alive: bool, status: u16, reason: Reason) -> bool {
+    let (Some(request), Some(exchange)) = (request, channel.take_back()) else { return false };
+    let server = channel.server();
+    let (detail, fields): (_, &[(&[u8], &[u8])]) = match reason {
+        Reason::QueueTimeout => ("no worker was free in time", &[(b"retry-after", b"1")]),
+        _ => (reply::TOO_LATE, &[]),
+    };
+    server.journal.peer_notice(|| {
+        let (method, target) = (request.head.method(), request.head.target());
+        format!("{}: {method} {target}: {detail}; answered {status}", channel.peer())
+    });
+    let head = Some(&request.head);
+    let keep_alive = request.head.keep_alive() && keep_alive;
+    let (status, body_bytes) = reply::refuse(channel, exchange, head, keep_alive, status, fields, detail);
+    server.counters.count_refusal(reason);
+    if request.logged {
+        let (peer, taken) = (channel.peer(), request.received.elapsed());
+        server.log_access(|| Entry { peer, head, status, body_bytes, taken });
+    }
+    true
 }

@@ -12,11 +12,10 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{BUSY, CLOSE, GONE, Link, MORE, OUTBOX_HIGH, OUTBOX_LOW, QUEUED, SEND_FLAGS, UPGRADED, WAKE};
-use crate::alerts::Alert;
 use crate::clock::tick_of;
 use crate::jitter;
 use crate::websocket::Socket as WebSocket;
@@ -45,34 +44,20 @@ pub enum Gone {
 
 /// The number of an exchange, without which there is no answering it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Exchange(u32);
+pub(crate) struct Exchange(pub(crate) u32);
 
 impl Link {
     /// Begins an exchange. With `wake` the task is woken at its end. IO task, before the request is given away.
     pub(crate) fn begin_exchange(&self, wake: bool) -> Exchange {
-        let before = self.exchange();
-        let exchange = self.next_exchange();
-        if self.watched.load(Ordering::Relaxed) >> 32 == u64::from(before.0) {
-            self.watched.store(watch(exchange, 0), Ordering::Relaxed);
-        } else {
-            // The exchange before was taken back. Its worker may just now have asked to be told.
-            self.tell(self.watched.swap(watch(exchange, 0), Ordering::Relaxed));
-        }
+        let exchange = self.turn.begin(&self.server.alerts);
         jitter::point();
         self.state.fetch_or(if wake { BUSY | WAKE } else { BUSY }, Ordering::AcqRel);
         exchange
     }
 
-    fn next_exchange(&self) -> Exchange {
-        // Only the IO task writes it.
-        let number = self.exchange.load(Ordering::Relaxed).wrapping_add(1);
-        self.exchange.store(number, Ordering::Relaxed);
-        Exchange(number)
-    }
-
     /// The exchange that may be answered now. IO task.
     pub(crate) fn exchange(&self) -> Exchange {
-        Exchange(self.exchange.load(Ordering::Relaxed))
+        self.turn.now()
     }
 
     /// Takes the exchange back from the worker that has it, unless its answer has begun; then `None`. IO task.
@@ -80,7 +65,7 @@ impl Link {
         jitter::point();
         let outbox = self.outbox.lock();
         jitter::point();
-        (outbox.answering != self.exchange.load(Ordering::Relaxed)).then(|| self.next_exchange())
+        (outbox.answering != self.turn.now().0).then(|| self.turn.next())
     }
 
     /// Notes that bytes of a following request have been read, until this exchange has ended. IO task.
@@ -114,7 +99,7 @@ impl Link {
         jitter::point();
         let mut outbox = self.outbox.lock();
         jitter::point();
-        if self.exchange.load(Ordering::Relaxed) != exchange.0 {
+        if !self.turn.is_of(exchange) {
             return Err(Gone::Late);
         }
         if self.has(GONE) {
@@ -228,7 +213,7 @@ impl Link {
     /// Asks a client that has closed its side whether it is there still, unless it is being answered. IO task.
     pub(crate) fn probe(&self) {
         let mut outbox = self.outbox.lock();
-        if outbox.answering == self.exchange.load(Ordering::Relaxed) || !outbox.is_clear() {
+        if outbox.answering == self.turn.now().0 || !outbox.is_clear() {
             return;
         }
         // An error shows in the next look at the socket.
@@ -245,63 +230,14 @@ impl Link {
         !matches!(self.socket.get_ref().take_error(), Ok(None))
     }
 
-    /// Has [`Alert::Left`] told with `number` when the client leaves during this exchange, or the exchange is taken back. Any
-    /// thread.
-    ///
-    /// Why it is told, and once: here the number is written, then the state is looked at, with a full fence between; whoever
-    /// notes that the client has left, or takes the exchange back, writes that, then looks at the number, with a full fence
-    /// between. One of the two sees what the other wrote, and the exchange of the number for 0 gives it to one alone.
-    ///
-    /// The thread may be so slow that its exchange is over before it comes to write, and the next one is watched already. So
-    /// the number stands in one word with the exchange that it was given in, and is written only where that one is found.
+    /// Has [`Alert::Left`](crate::alerts::Alert::Left) told with `number` when the client leaves during this exchange, or the
+    /// exchange is taken back. Any thread.
     pub(crate) fn watch_client(&self, exchange: Exchange, number: u32) {
-        let mut before = self.watched.load(Ordering::Relaxed);
-        loop {
-            if before >> 32 != u64::from(exchange.0) {
-                // It was taken back, and the next has begun: nobody waits for the answer any more.
-                self.server.alerts.tell(Alert::Left(number));
-                return;
-            }
-            jitter::point();
-            let wanted = watch(exchange, number);
-            match self.watched.compare_exchange_weak(before, wanted, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(other) => before = other,
-            }
-        }
-        fence(Ordering::SeqCst);
-        jitter::point();
-        if self.is_disconnected() {
-            self.tell_watcher();
-        } else if self.exchange.load(Ordering::Relaxed) != exchange.0 {
-            // It was taken back. Only its own number: the next exchange may be watched already, whose client is there.
-            let (own, none) = (watch(exchange, number), watch(exchange, 0));
-            if self.watched.compare_exchange(own, none, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                self.tell(own);
-            }
-        }
+        self.turn.watch_client(exchange, number, &self.server.alerts, || self.is_disconnected());
     }
 
     /// Nobody waits for the answer any more, which the state or the number of the exchange says already. Any thread.
     pub(crate) fn tell_watcher(&self) {
-        fence(Ordering::SeqCst);
-        let number = self.watched.load(Ordering::Relaxed) as u32;
-        if number != 0 {
-            jitter::point();
-            self.tell(self.watched.fetch_and(!u64::from(u32::MAX), Ordering::Relaxed));
-        }
+        self.turn.tell_watcher(&self.server.alerts);
     }
-
-    /// Tells what stood in the word, if that was anything.
-    fn tell(&self, watched: u64) {
-        let number = watched as u32;
-        if number != 0 {
-            self.server.alerts.tell(Alert::Left(number));
-        }
-    }
-}
-
-/// The word that says who is to be told when the client leaves: `number` during `exchange`; 0: nobody.
-fn watch(exchange: Exchange, number: u32) -> u64 {
-    u64::from(exchange.0) << 32 | u64::from(number)
 }

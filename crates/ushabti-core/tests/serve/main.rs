@@ -4,6 +4,7 @@ mod admission;
 mod churn;
 mod client;
 mod exchange;
+mod http2;
 mod limits;
 mod running;
 mod sockets;

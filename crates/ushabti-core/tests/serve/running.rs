@@ -39,6 +39,8 @@ pub(crate) fn config() -> Config {
         deadline: None,
         client_connections_max: None,
         connections_max: 10_000,
+        http2: true,
+        http2_streams: 128,
         backlog: 1024,
         lanes: vec![LaneConfig { name: "default".to_owned(), workers_min: 1, workers_max: 64 }],
         workers_are_parallel: false,

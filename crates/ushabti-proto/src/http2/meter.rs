@@ -43,6 +43,8 @@ pub struct Meter {
     is_content: bool,
     /// A field block has begun and not ended.
     in_block: bool,
+    /// How many frames have begun, field blocks counted once.
+    begun: u32,
 }
 
 impl Default for Meter {
@@ -61,6 +63,7 @@ impl Meter {
             payload: 0,
             is_content: false,
             in_block: false,
+            begun: 0,
         }
     }
 
@@ -95,6 +98,7 @@ impl Meter {
         let [a, b, c, kind, flags, ..] = self.header;
         self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
         self.is_content = kind == DATA;
+        self.begun = self.begun.wrapping_add(u32::from(kind != CONTINUATION));
         match kind {
             DATA => self.payload == 0 && flags & END_STREAM == 0,
             HEADERS => {
@@ -107,6 +111,11 @@ impl Meter {
             }
             _ => true,
         }
+    }
+
+    /// How many frames have begun so far, a field block counted as one whatever its frames; it wraps.
+    pub fn begun(&self) -> u32 {
+        self.begun
     }
 
     /// Whether a frame that is no content, or a field block, has begun and not ended: until it does, nothing else can come.

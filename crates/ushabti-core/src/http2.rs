@@ -1,0 +1,403 @@
+//! One HTTP/2 connection from its preface to its last byte, as a task of the IO thread (RFC 9113).
+//!
+//! ```text
+//!            IO thread                                              workers
+//!  frames ─▶ h2 ─▶ request head ─▶ route ─▶ body ─▶ queue ─────────▶ handler
+//!  frames ◀─ h2 ◀─ task ◀─ streams that were noted (agenda) ◀─────── answer, in the outbox of its stream
+//! ```
+//!
+//! Frames, field compression and windows are the `h2` crate's; that it is used is known in this file and `entry` alone. What a
+//! request is, where it goes and how it is answered is what it is with HTTP/1.1, by the same code.
+//!
+//! The task sees to the streams that were noted, by workers or by `h2`, and to no others: a connection with a hundred streams
+//! of which one moves costs what one costs.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection as Frames, Handshake, SendResponse};
+use h2::{Reason, RecvStream};
+use slab::Slab;
+use ushabti_proto::error::ProtocolError;
+use ushabti_proto::http1::framing::BodyFraming;
+use ushabti_proto::http1::head::RequestHead;
+use ushabti_proto::http2::{Pseudo, request_head};
+
+use crate::clock::{Deadline, Tick, ticks};
+use crate::connection::{LINGER, Place, Vigil, answer, hand_over};
+use crate::destination::Destination;
+use crate::link::{Gauge, Interest, LinkIo, Wake};
+use crate::reply::Refusal;
+use crate::request::Request;
+use crate::server::Shared;
+
+mod budget;
+mod entry;
+mod stream;
+mod timing;
+
+use budget::Budget;
+use entry::{Entry, Fate};
+use stream::Agenda;
+pub(crate) use stream::Stream;
+use timing::Writing;
+
+/// What a client may send of one body, and of all bodies, before it hears that it was taken. It is taken as soon as it is
+/// read, so this bounds the speed, not the memory: 1 MiB in a round trip of 50 ms is 20 MiB a second. The default of the
+/// protocol, 64 KiB, would be a sixteenth of that.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Of one answer, so much is given to the frames' code beyond what the socket has taken: a write or two.
+const SEND_BUFFER: usize = 64 * 1024;
+/// What the size of a field is counted as beyond its name and value (RFC 9113 section 6.5.2).
+const FIELD_OVERHEAD: usize = 32;
+/// Faults of single streams that a client may commit until the connection ends.
+const FAULTS_MAX: usize = 256;
+/// So many reads, of 64 KiB each at most, are made for one connection before others have a turn.
+const READS_IN_A_ROW: u32 = 4;
+
+/// Starts the task of a connection. `pending` was read before, and begins with the preface if it is not empty.
+pub(crate) fn spawn(place: Place, pending: Vec<u8>) {
+    let server = Arc::clone(&place.io.server);
+    let (stream, gauge) = LinkIo::new(&place.io, &place.link, pending);
+    let now = place.io.clock.now();
+    place.io.clock.set(place.key, place.io.clock.after(server.config.header_timeout));
+    let task = Task {
+        phase: Phase::Greeting(Box::new(builder(&server).handshake(stream))),
+        agenda: Agenda::new(Arc::clone(&place.link)),
+        gauge,
+        entries: Slab::new(),
+        noted: Vec::new(),
+        is_busy: false,
+        is_leaving: server.is_draining(),
+        armed: Tick::MAX,
+        leave_by: Tick::MAX,
+        midway: None,
+        writing: None,
+        budget: Budget::new(now),
+        is_calmed: false,
+        server,
+        place,
+    };
+    tokio::spawn(task);
+}
+
+fn builder(server: &Shared) -> Builder {
+    let config = &server.config;
+    let mut builder = Builder::new();
+    // A head that is a little too large is answered 431 here, with a sentence; one that is much too large by `h2`.
+    let fields = config.head.head_bytes_max + 2 * FIELD_OVERHEAD * config.head.fields_max;
+    builder
+        .max_concurrent_streams(config.http2_streams)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(fields).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_local_error_reset_streams(Some(FAULTS_MAX))
+        // Requests that are reset before they were looked at. Those that were are counted by the budget.
+        .max_pending_accept_reset_streams(config.http2_streams as usize);
+    builder
+}
+
+enum Phase {
+    /// The preface and the first settings are exchanged.
+    Greeting(Box<Handshake<LinkIo, Bytes>>),
+    Open(Box<Frames<LinkIo, Bytes>>),
+    /// Nothing more is said; what the client still sends is thrown away for a moment, or it might not read the last of it.
+    Lingering,
+}
+
+struct Task {
+    server: Arc<Shared>,
+    phase: Phase,
+    agenda: Arc<Agenda>,
+    gauge: Arc<Gauge>,
+    entries: Slab<Entry>,
+    /// Empty, and kept for its space.
+    noted: Vec<Arc<Stream>>,
+    /// The link says that something is asked of the connection.
+    is_busy: bool,
+    /// The client was told to go, or will be.
+    is_leaving: bool,
+    /// What the clock is set to.
+    armed: Tick,
+    /// When it is over at the latest.
+    leave_by: Tick,
+    /// The number of the frame that is coming, if it is no content, or of the field block; and since when it is.
+    midway: Option<(u32, Tick)>,
+    /// While bytes wait for the client.
+    writing: Option<Writing>,
+    budget: Budget,
+    /// The client was told to calm down.
+    is_calmed: bool,
+    /// The last to be dropped: it gives the connection up.
+    place: Place,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if matches!(this.phase, Phase::Lingering) {
+            return this.linger(cx);
+        }
+        let calls = this.place.link.take_calls(cx);
+        if calls.is_lost {
+            return Poll::Ready(());
+        }
+        this.is_leaving |= calls.drains;
+        this.gauge.reads_left.store(READS_IN_A_ROW, Ordering::Relaxed);
+        if let Phase::Greeting(handshake) = &mut this.phase {
+            match Pin::new(handshake.as_mut()).poll(cx) {
+                Poll::Ready(Ok(frames)) => {
+                    this.phase = Phase::Open(Box::new(frames));
+                    this.place.io.clock.set(this.place.key, Deadline::WhenQuiet);
+                    if this.is_leaving {
+                        this.leave();
+                    }
+                }
+                Poll::Ready(Err(problem)) => return this.close(Some(&problem), cx),
+                Poll::Pending if calls.has_expired && this.place.io.clock.is_due(this.place.key) => {
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        } else if calls.drains {
+            this.leave();
+        }
+        if calls.has_expired && this.expired().is_break() {
+            return Poll::Ready(());
+        }
+        this.run(cx)
+    }
+}
+
+impl Task {
+    /// Takes requests in and sends answers out, as far as that goes now.
+    fn run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.see_to_noted();
+            let Phase::Open(frames) = &mut self.phase else { unreachable!("it is run when it is open") };
+            match frames.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
+                Poll::Ready(Some(Err(problem))) => return self.close(Some(&problem), cx),
+                Poll::Ready(None) => return self.close(None, cx),
+                Poll::Pending => {
+                    self.agenda.take(&mut self.noted);
+                    // What h2 has read and written is counted here, so that there is still a turn in which it can say goodbye.
+                    if self.noted.is_empty() && self.count_frames() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.settle();
+        Poll::Pending
+    }
+
+    /// Sees to the streams that something has happened to.
+    fn see_to_noted(&mut self) {
+        if self.noted.is_empty() {
+            self.agenda.take(&mut self.noted);
+        }
+        let mut noted = std::mem::take(&mut self.noted);
+        for stream in noted.drain(..) {
+            if self.entries.get(stream.key).is_some_and(|entry| Arc::ptr_eq(&entry.stream, &stream)) {
+                self.advance(stream.key);
+            }
+        }
+        self.noted = noted;
+    }
+
+    fn advance(&mut self, key: usize) {
+        let now = self.place.io.clock.now();
+        let entry = &mut self.entries[key];
+        match entry.advance(now) {
+            Fate::Open => {
+                if let Some(since) = entry.stalled() {
+                    let time = self.server.config.write_timeout;
+                    self.arm(since.saturating_add(ticks(time)), time);
+                }
+            }
+            Fate::Complete(request) => self.dispatch(key, request),
+            Fate::Refused(request, problem) => {
+                self.refuse(key, Some(&request.head), &fault(&self.place, problem));
+            }
+            Fate::Done => {
+                self.entries.remove(key);
+                self.budget.answered();
+            }
+            Fate::Lost => {
+                self.entries.remove(key).stream.abandon();
+                if !self.budget.reset() {
+                    self.calm("resets requests without end");
+                }
+            }
+        }
+    }
+
+    /// A request has begun to come.
+    fn begin(&mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let server = Arc::clone(&self.server);
+        if self.agenda.alive() >= 2 * server.config.http2_streams as usize {
+            // Of requests that were reset while a worker has them there may be as many as of others. This one was not looked at,
+            // so the client may send it again (RFC 9113 section 8.7).
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return;
+        }
+        let (parts, body) = request.into_parts();
+        let slot = self.entries.vacant_entry();
+        let key = slot.key();
+        let stream = Stream::new(&self.agenda, key);
+        let exchange = stream.begin_exchange();
+        let entry = slot.insert(Entry::new(stream, exchange, respond));
+        let head = match read_head(&parts, &server) {
+            Ok(head) => head,
+            Err(problem) => return self.refuse(key, None, &fault(&self.place, problem)),
+        };
+        let destination = match server.destination(&head) {
+            Ok(destination) => destination,
+            Err(refusal) => return self.refuse(key, Some(&head), &refusal),
+        };
+        let Destination { route, params, allow, body_bytes_max, logged } = destination;
+        if matches!(head.framing(), BodyFraming::Length(length) if length > body_bytes_max) {
+            return self.refuse(key, Some(&head), &Refusal::of_fault(ProtocolError::ContentTooLarge));
+        }
+        let mut request = Request::new(head, route, params, allow, &entry.channel());
+        request.logged = logged;
+        if body.is_end_stream() {
+            self.dispatch(key, Arc::new(request));
+        } else {
+            let now = self.place.io.clock.tick_at(request.received);
+            entry.receive(Arc::new(request), body, body_bytes_max, now);
+            self.arm(now.saturating_add(ticks(server.config.body_timeout)), server.config.body_timeout);
+        }
+        self.advance(key);
+    }
+
+    /// Answers a request that no worker is given. What is left of its body is nobody's: `h2` tells the client so when the answer is
+    /// out (RFC 9113 section 8.1).
+    fn refuse(&mut self, key: usize, head: Option<&RequestHead>, refusal: &Refusal) {
+        let entry = &self.entries[key];
+        let fields: Vec<_> = refusal.fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        let Refusal { status, detail, .. } = refusal;
+        answer(&entry.channel(), entry.exchange, head, true, *status, &fields, detail, Instant::now());
+        self.advance(key);
+    }
+
+    /// Answers a request whose body does not come.
+    fn time_out(&mut self, key: usize, request: &Request) {
+        self.refuse(key, Some(&request.head), &fault(&self.place, ProtocolError::BodyTimeout));
+    }
+
+    /// Gives a complete request to the workers.
+    fn dispatch(&mut self, key: usize, mut request: Arc<Request>) {
+        let entry = &mut self.entries[key];
+        let now = if request.body.is_empty() { request.received } else { Instant::now() };
+        entry.vigil = Vigil::of(&mut request, &self.server, now).map(Box::new);
+        let due = entry.vigil.as_ref().and_then(|vigil| vigil.due());
+        hand_over(&self.server, request, entry.channel(), entry.exchange, now);
+        if let Some((at, time)) = due {
+            self.arm(self.place.io.clock.tick_at(at), time);
+        }
+    }
+
+    /// Tells the client to go: what it has begun is served to its end (RFC 9113 section 6.8).
+    fn leave(&mut self) {
+        self.is_leaving = true;
+        if let Phase::Open(frames) = &mut self.phase {
+            frames.graceful_shutdown();
+        }
+    }
+
+    /// Ends the connection of a client that keeps the server busy with nothing.
+    fn calm(&mut self, fault: &str) {
+        if let (Phase::Open(frames), false) = (&mut self.phase, std::mem::replace(&mut self.is_calmed, true)) {
+            let peer = self.place.link.peer();
+            self.server.journal.peer_notice(|| format!("{peer}: HTTP/2: {fault}; connection closed"));
+            frames.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
+    }
+
+    /// Takes what the client has sent from its budget. False: that was too much, which it is to be told.
+    fn count_frames(&mut self) -> bool {
+        let frames = self.gauge.useless.swap(0, Ordering::Relaxed);
+        let taken = self.gauge.written.load(Ordering::Relaxed);
+        if self.is_calmed || self.budget.spend(frames, taken, self.place.io.clock.now()) {
+            return true;
+        }
+        self.calm("sends frames of no use without end");
+        false
+    }
+
+    /// Nothing more is said: reads what still comes, for a moment.
+    fn close(&mut self, problem: Option<&h2::Error>, cx: &mut Context<'_>) -> Poll<()> {
+        let link = &self.place.link;
+        if let Some(problem) = problem.filter(|problem| !problem.is_io() && !self.is_calmed) {
+            self.server.journal.peer_notice(|| format!("{}: HTTP/2: {problem}; connection closed", link.peer()));
+        }
+        self.abandon();
+        if problem.is_some_and(h2::Error::is_io) {
+            return Poll::Ready(());
+        }
+        self.phase = Phase::Lingering;
+        self.place.link.shutdown_write();
+        self.place.io.clock.set(self.place.key, self.place.io.clock.after(LINGER));
+        self.linger(cx)
+    }
+
+    fn linger(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let interest = Interest { read: true, ..Interest::default() };
+        for _ in 0..READS_IN_A_ROW {
+            let wake = self.place.link.poll_wait(cx, interest, &mut self.place.io.buffer.lock(), |_| {});
+            match wake {
+                Poll::Ready(Wake::EndOfInput | Wake::Lost) => return Poll::Ready(()),
+                // Its word comes after all bytes.
+                Poll::Ready(_) if self.place.io.clock.is_due(self.place.key) => return Poll::Ready(()),
+                Poll::Ready(_) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Lets go of whoever is at work for the connection.
+    fn abandon(&mut self) {
+        for entry in self.entries.drain() {
+            entry.stream.abandon();
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+/// Makes a head of what `h2` has read.
+fn read_head(parts: &http::request::Parts, server: &Shared) -> Result<RequestHead, ProtocolError> {
+    let pseudo = Pseudo {
+        method: parts.method.as_str().as_bytes(),
+        path: parts.uri.path_and_query().map(|path| path.as_str().as_bytes()),
+        authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
+    };
+    let fields = parts.headers.iter().map(|(name, value)| -> (&[u8], &[u8]) { (name.as_ref(), value.as_bytes()) });
+    request_head(pseudo, fields, &server.config.head)
+}
+
+/// Notes what is wrong with a request, and says what is answered.
+fn fault(place: &Place, problem: ProtocolError) -> Refusal {
+    let refusal = Refusal::of_fault(problem);
+    let (peer, status) = (place.link.peer(), refusal.status);
+    let notice = || format!("{peer}: {problem} ({}); answered {status}", problem.section());
+    place.io.server.journal.peer_notice(notice);
+    refusal
+}

@@ -1,0 +1,270 @@
+//! One stream as the IO task has it: its request on the way in, its answer on the way out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use ushabti_proto::error::ProtocolError;
+use ushabti_proto::http2::{Head, check_field};
+
+use super::stream::Stream;
+use crate::channel::Channel;
+use crate::clock::Tick;
+use crate::connection::{Progress, Vigil};
+use crate::link::Exchange;
+use crate::request::Request;
+
+/// A stream whose exchange is not over.
+pub(super) struct Entry {
+    pub(super) stream: Arc<Stream>,
+    pub(super) exchange: Exchange,
+    /// Notes the stream when something has happened to it.
+    waker: Waker,
+    respond: SendResponse<Bytes>,
+    /// Since the head was sent.
+    sender: Option<SendStream<Bytes>>,
+    /// While the request comes.
+    pub(super) incoming: Option<Box<Incoming>>,
+    pub(super) vigil: Option<Box<Vigil>>,
+    /// Taken out of the outbox, and not yet sent: the client's windows have no room.
+    parts: VecDeque<Bytes>,
+    end: Option<bool>,
+    /// Since when they have had none.
+    stalled: Option<Tick>,
+}
+
+/// A request whose body comes.
+pub(super) struct Incoming {
+    pub(super) request: Arc<Request>,
+    body: RecvStream,
+    body_bytes_max: u64,
+    pub(super) progress: Progress,
+    /// The client waits for 100 (Continue).
+    continue_wanted: bool,
+}
+
+/// What has become of a stream.
+pub(super) enum Fate {
+    /// It goes on.
+    Open,
+    /// Its request is complete.
+    Complete(Arc<Request>),
+    /// Its request cannot be served.
+    Refused(Arc<Request>, ProtocolError),
+    /// Its answer has gone out whole, or was cut off by whoever gave it.
+    Done,
+    /// The client has reset it, or it was reset for the client's fault.
+    Lost,
+}
+
+/// The client, or the frames' code for it, has reset the stream.
+struct Reset;
+
+impl From<h2::Error> for Reset {
+    fn from(_: h2::Error) -> Self {
+        Self
+    }
+}
+
+impl Entry {
+    pub(super) fn new(stream: Arc<Stream>, exchange: Exchange, respond: SendResponse<Bytes>) -> Self {
+        Self {
+            waker: Waker::from(Arc::clone(&stream)),
+            stream,
+            exchange,
+            respond,
+            sender: None,
+            incoming: None,
+            vigil: None,
+            parts: VecDeque::new(),
+            end: None,
+            stalled: None,
+        }
+    }
+
+    pub(super) fn channel(&self) -> Channel {
+        Channel::Stream(Arc::clone(&self.stream))
+    }
+
+    /// Has the body of a request read, from `now` on.
+    pub(super) fn receive(&mut self, request: Arc<Request>, body: RecvStream, body_bytes_max: u64, now: Tick) {
+        let continue_wanted = request.head.expects_continue();
+        let progress = Progress::from(now);
+        self.incoming = Some(Box::new(Incoming { request, body, body_bytes_max, progress, continue_wanted }));
+    }
+
+    /// Does what there is to do for it.
+    pub(super) fn advance(&mut self, now: Tick) -> Fate {
+        let Self { stream, parts, end, .. } = self;
+        stream.look(|outbox| {
+            parts.append(&mut outbox.parts);
+            *end = outbox.end;
+        });
+        let waker = self.waker.clone();
+        let mut cx = Context::from_waker(&waker);
+        let reset = match &mut self.sender {
+            Some(sender) => sender.poll_reset(&mut cx),
+            None => self.respond.poll_reset(&mut cx),
+        };
+        if reset.is_ready() {
+            return Fate::Lost;
+        }
+        if let Some(fate) = self.read(&mut cx, now) {
+            return fate;
+        }
+        match self.write(&mut cx, now) {
+            Ok(true) => Fate::Done,
+            Ok(false) => Fate::Open,
+            Err(Reset) => Fate::Lost,
+        }
+    }
+
+    /// Reads what has come of the body. `None`: that is not the end of it.
+    fn read(&mut self, cx: &mut Context<'_>, now: Tick) -> Option<Fate> {
+        let incoming = self.incoming.as_mut()?;
+        let request = Arc::get_mut(&mut incoming.request).expect("a request is shared only when it is dispatched");
+        let before = request.body.len();
+        let end = loop {
+            match incoming.body.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    incoming.continue_wanted = false;
+                    if (request.body.len() + data.len()) as u64 > incoming.body_bytes_max {
+                        break Err(ProtocolError::ContentTooLarge);
+                    }
+                    request.body.extend_from_slice(&data);
+                    // It fails only for more than was received.
+                    let _ = incoming.body.flow_control().release_capacity(data.len());
+                }
+                Poll::Ready(Some(Err(_))) => return Some(Fate::Lost),
+                Poll::Ready(None) => match incoming.body.poll_trailers(cx) {
+                    Poll::Ready(Ok(None)) => break Ok(()),
+                    // They are checked, and dropped: nobody asked for them.
+                    Poll::Ready(Ok(Some(trailers))) => {
+                        let fields = trailers.iter();
+                        let mut checked = fields.map(|(name, value)| check_field(name.as_ref(), value.as_bytes()));
+                        break checked.find(Result::is_err).unwrap_or(Ok(()));
+                    }
+                    Poll::Ready(Err(_)) => return Some(Fate::Lost),
+                    Poll::Pending => return None,
+                },
+                Poll::Pending => {
+                    let count = request.body.len() - before;
+                    incoming.progress.add(count as u64, now);
+                    if std::mem::take(&mut incoming.continue_wanted) {
+                        let mut interim = Response::new(());
+                        *interim.status_mut() = StatusCode::CONTINUE;
+                        if self.respond.send_informational(interim).is_err() {
+                            return Some(Fate::Lost);
+                        }
+                    }
+                    return None;
+                }
+            }
+        };
+        let incoming = self.incoming.take().expect("it was looked at just now");
+        Some(match end {
+            Ok(()) => Fate::Complete(incoming.request),
+            Err(problem) => Fate::Refused(incoming.request, problem),
+        })
+    }
+
+    /// Sends what the client's windows have room for. True: that was the last.
+    fn write(&mut self, cx: &mut Context<'_>, now: Tick) -> Result<bool, Reset> {
+        let mut sender = match self.sender.take() {
+            Some(sender) => sender,
+            None => match self.parts.pop_front() {
+                Some(first) => {
+                    let head = Head::read(&first).expect("an answer begins with its head");
+                    let rest = first.slice(head.length..);
+                    if !rest.is_empty() {
+                        self.parts.push_front(rest);
+                    }
+                    let is_all = self.parts.is_empty() && self.end == Some(false);
+                    let sender = self.respond.send_response(response(head, &first), is_all)?;
+                    self.stream.taken(head.length);
+                    if is_all {
+                        return Ok(true);
+                    }
+                    sender
+                }
+                None if self.end.is_some() => {
+                    // Whoever was to answer has given up.
+                    self.respond.send_reset(Reason::INTERNAL_ERROR);
+                    return Ok(true);
+                }
+                None => return Ok(false),
+            },
+        };
+        while let Some(part) = self.parts.front_mut() {
+            sender.reserve_capacity(part.len());
+            let room = sender.capacity();
+            if room == 0 {
+                match sender.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(_))) => continue,
+                    Poll::Ready(_) => return Err(Reset),
+                    Poll::Pending => {
+                        self.stalled.get_or_insert(now);
+                        self.sender = Some(sender);
+                        return Ok(false);
+                    }
+                }
+            }
+            let count = room.min(part.len());
+            let piece = part.split_to(count);
+            if part.is_empty() {
+                self.parts.pop_front();
+            }
+            let is_all = self.parts.is_empty() && self.end == Some(false);
+            sender.send_data(piece, is_all)?;
+            self.stalled = None;
+            self.stream.taken(count);
+            if is_all {
+                return Ok(true);
+            }
+        }
+        match self.end {
+            Some(true) => {
+                // Short of its end: the client can tell that this is not the whole body.
+                sender.send_reset(Reason::INTERNAL_ERROR);
+                return Ok(true);
+            }
+            Some(false) => {
+                sender.send_data(Bytes::new(), true)?;
+                return Ok(true);
+            }
+            None => {}
+        }
+        self.sender = Some(sender);
+        Ok(false)
+    }
+
+    /// Since when the client's windows have had no room for what waits for it.
+    pub(super) fn stalled(&self) -> Option<Tick> {
+        self.stalled
+    }
+
+    /// Ends it for the client's fault.
+    pub(super) fn reset(&mut self, reason: Reason) {
+        match &mut self.sender {
+            Some(sender) => sender.send_reset(reason),
+            None => self.respond.send_reset(reason),
+        }
+    }
+}
+
+/// The head of an answer as the frames' code takes it. Values are parts of `bytes`.
+fn response(head: Head, bytes: &Bytes) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(head.status).expect("the encoder has checked it");
+    let fields = response.headers_mut();
+    for (name, value) in head.fields(bytes) {
+        let name = HeaderName::from_bytes(&bytes[name]).expect("the encoder has checked that it is a token");
+        let value = HeaderValue::from_maybe_shared(bytes.slice(value)).expect("the encoder has checked its bytes");
+        fields.append(name, value);
+    }
+    response
+}

@@ -1,0 +1,238 @@
+//! What the IO task of an HTTP/2 connection and the worker that answers on one of its streams share.
+//!
+//! The worker puts its answer into the outbox of the stream and notes the stream in the list of those that have something to
+//! do; the first that is noted wakes the task. The task takes the whole list, after it has registered its waker: so whoever
+//! finds the list empty has to wake it, and nobody else has to. Frames, windows and the socket are the task's alone.
+//!
+//! Who may answer is decided as on a link: see `link::exchange`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Wake;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+
+use crate::jitter;
+use crate::link::{Exchange, Gone, Link, OUTBOX_HIGH, OUTBOX_LOW, Then, Turn};
+
+/// The streams of one connection that have something to do for its task.
+pub(super) struct Agenda {
+    pub(super) link: Arc<Link>,
+    ready: Mutex<Vec<Arc<Stream>>>,
+    /// Streams that somebody has: the task, or a worker, who may be at work for a client that has reset them.
+    alive: AtomicUsize,
+}
+
+impl Agenda {
+    pub(super) fn new(link: Arc<Link>) -> Arc<Self> {
+        Arc::new(Self { link, ready: Mutex::default(), alive: AtomicUsize::new(0) })
+    }
+
+    /// Exchanges the streams that were noted for `into`, which is empty. IO task.
+    pub(super) fn take(&self, into: &mut Vec<Arc<Stream>>) {
+        std::mem::swap(&mut *self.ready.lock(), into);
+    }
+
+    /// How many streams somebody has. IO task.
+    pub(super) fn alive(&self) -> usize {
+        self.alive.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, stream: Arc<Stream>) {
+        let mut ready = self.ready.lock();
+        ready.push(stream);
+        let is_first = ready.len() == 1;
+        drop(ready);
+        jitter::point();
+        if is_first {
+            self.link.call();
+        }
+    }
+}
+
+/// One stream of a client, as the IO task and a worker share it.
+pub(crate) struct Stream {
+    agenda: Arc<Agenda>,
+    /// Its place with the task.
+    pub(super) key: usize,
+    turn: Turn,
+    /// The client has reset it, or the connection has ended: what is written to it is discarded.
+    is_gone: AtomicBool,
+    outbox: Mutex<Outbox>,
+    room: Condvar,
+}
+
+/// What of an answer the task has not taken yet.
+#[derive(Default)]
+pub(super) struct Outbox {
+    /// The first begins with the head.
+    pub(super) parts: VecDeque<Bytes>,
+    /// Bytes in them, and in what the task has taken and the client's window has no room for.
+    pub(super) waiting: usize,
+    /// How the exchange ends with them; `None` while more may follow.
+    pub(super) end: Option<bool>,
+    /// The number of the exchange whose answer has begun.
+    answering: u32,
+    /// It stands in the list.
+    is_noted: bool,
+}
+
+impl Stream {
+    /// A stream whose request has begun to come. IO task.
+    pub(super) fn new(agenda: &Arc<Agenda>, key: usize) -> Arc<Self> {
+        agenda.alive.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self {
+            agenda: Arc::clone(agenda),
+            key,
+            turn: Turn::default(),
+            is_gone: AtomicBool::new(false),
+            outbox: Mutex::default(),
+            room: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.agenda.link
+    }
+
+    /// Any thread; no system call.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+    }
+
+    // ---- the side of the IO task
+
+    /// Begins its exchange. Before the request is given away.
+    pub(super) fn begin_exchange(&self) -> Exchange {
+        self.turn.begin(&self.link().server().alerts)
+    }
+
+    /// See [`Link::take_back`].
+    pub(crate) fn take_back(&self) -> Option<Exchange> {
+        jitter::point();
+        let outbox = self.outbox.lock();
+        jitter::point();
+        (!self.turn.is_of(Exchange(outbox.answering))).then(|| self.turn.next())
+    }
+
+    /// Notes that the client has reset it, or that the connection has ended; what waits is thrown away.
+    pub(super) fn abandon(&self) {
+        jitter::point();
+        self.is_gone.store(true, Ordering::Release);
+        self.tell_watcher();
+        let mut outbox = self.outbox.lock();
+        let parts = std::mem::take(&mut outbox.parts);
+        outbox.waiting = 0;
+        drop(outbox);
+        drop(parts);
+        self.room.notify_all();
+    }
+
+    /// Takes it off the list, and lets the task look at what is to be sent.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&mut Outbox) -> T) -> T {
+        let mut outbox = self.outbox.lock();
+        outbox.is_noted = false;
+        look(&mut outbox)
+    }
+
+    /// The client's window, or that of the connection, had room for so many bytes.
+    pub(super) fn taken(&self, count: usize) {
+        let mut outbox = self.outbox.lock();
+        let before = outbox.waiting;
+        outbox.waiting = before.saturating_sub(count);
+        let has_room = before >= OUTBOX_LOW && outbox.waiting < OUTBOX_LOW;
+        drop(outbox);
+        if has_room {
+            self.room.notify_all();
+        }
+    }
+
+    // ---- the side of whoever owns the exchange
+
+    /// Puts the next bytes of the answer down for the task. `head` is not empty for the first of them alone, and begins with what
+    /// [`ushabti_proto::http2::encode_head`] wrote. `close` in [`Then::Finish`] resets the stream instead of ending it.
+    ///
+    /// Called by the owner of the exchange, on any thread. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`], and the exchange is over, or is not the caller's any more.
+    pub(crate) fn send(self: &Arc<Self>, exchange: Exchange, head: &[u8], body: &[u8], then: Then) -> Result<(), Gone> {
+        if self.link().server().is_forked() {
+            return Err(Gone::Left);
+        }
+        // Outside of the lock: it may be much.
+        let part = Bytes::from([head, body].concat());
+        jitter::point();
+        let mut outbox = self.outbox.lock();
+        jitter::point();
+        if !self.turn.is_of(exchange) {
+            return Err(Gone::Late);
+        }
+        if self.is_lost() {
+            return Err(Gone::Left);
+        }
+        outbox.answering = exchange.0;
+        outbox.waiting += part.len();
+        if !part.is_empty() {
+            outbox.parts.push_back(part);
+        }
+        if let Then::Finish { close } = then {
+            outbox.end = Some(close);
+        }
+        let is_noted = std::mem::replace(&mut outbox.is_noted, true);
+        drop(outbox);
+        jitter::point();
+        if !is_noted {
+            self.agenda.note(Arc::clone(self));
+        }
+        Ok(())
+    }
+
+    /// Waits until the client has taken enough for more to be queued. A worker, detached from the interpreter.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] when the stream is lost, which the write timeout also leads to: the wait is bounded by it.
+    pub(crate) fn wait_for_room(&self) -> Result<(), Gone> {
+        let mut outbox = self.outbox.lock();
+        if outbox.waiting >= OUTBOX_HIGH {
+            while outbox.waiting >= OUTBOX_LOW && !self.is_lost() {
+                // The bound is a safety net: whoever notes that it is lost notifies.
+                self.room.wait_for(&mut outbox, Duration::from_secs(1));
+            }
+        }
+        if self.is_lost() { Err(Gone::Left) } else { Ok(()) }
+    }
+
+    /// See [`Link::watch_client`].
+    pub(crate) fn watch_client(&self, exchange: Exchange, number: u32) {
+        self.turn.watch_client(exchange, number, &self.link().server().alerts, || self.is_lost());
+    }
+
+    /// Nobody waits for the answer any more, which the state or the number of the exchange says already. Any thread.
+    pub(crate) fn tell_watcher(&self) {
+        self.turn.tell_watcher(&self.link().server().alerts);
+    }
+}
+
+impl Wake for Stream {
+    /// Something has happened to it that the frames' code was asked to tell: bytes of a body, room in a window, a reset. IO
+    /// thread.
+    fn wake(self: Arc<Self>) {
+        let is_noted = std::mem::replace(&mut self.outbox.lock().is_noted, true);
+        if !is_noted {
+            let agenda = Arc::clone(&self.agenda);
+            agenda.note(self);
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.agenda.alive.fetch_sub(1, Ordering::Relaxed);
+    }
+}

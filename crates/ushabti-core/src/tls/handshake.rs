@@ -27,6 +27,8 @@ use crate::server::Shared;
 
 /// How often the files of the certificates are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often the log warns of the same certificate.
+const WARN_AGAIN: Duration = Duration::from_secs(24 * 3600);
 /// More threads would leave nothing for those that serve.
 const THREADS_MAX: usize = 8;
 
@@ -119,13 +121,23 @@ impl Handshakes {
 pub fn reload(shared: &Shared, tls: &Tls) -> Result<(), TlsError> {
     let result = tls.reload();
     match &result {
-        Ok(()) => shared.journal.notice(Level::Info, "the certificates were read again and are used".to_owned()),
+        Ok(()) => {
+            shared.journal.notice(Level::Info, "the certificates were read again and are used".to_owned());
+            warn(shared, tls);
+        }
         Err(problem) => {
             let message = format!("the certificates were read again, and the old ones stay: {}", problem.message);
             shared.journal.notice(Level::Error, message);
         }
     }
     result
+}
+
+/// Has the log warn of certificates that clients will soon refuse.
+fn warn(shared: &Shared, tls: &Tls) {
+    for warning in tls.warnings() {
+        shared.journal.notice(Level::Warning, warning);
+    }
 }
 
 /// Starts the threads. They end after [`Handshakes::close`].
@@ -143,7 +155,14 @@ pub(crate) fn spawn(shared: &Arc<Shared>, tls: &Arc<Tls>) -> io::Result<Vec<Join
     }
     let (shared, tls) = (Arc::clone(shared), Arc::clone(tls));
     threads.push(std::thread::Builder::new().name("ushabti-tls-files".to_owned()).spawn(move || {
+        // As it is with the start; later on every day, for servers that run for months.
+        warn(&shared, &tls);
+        let mut warned = Instant::now();
         while !shared.handshakes.wait_closed(LOOK) {
+            if warned.elapsed() >= WARN_AGAIN {
+                warned = Instant::now();
+                warn(&shared, &tls);
+            }
             if tls.has_changed() {
                 // It was told.
                 drop(reload(&shared, &tls));

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from ushabti.options import OPTIONS
+from ushabti.tls_options import read_together
 from ushabti.values import DEFAULT_LANE, refusal, unknown_name
 
 __all__ = ["Settings"]
@@ -14,11 +15,13 @@ __all__ = ["Settings"]
 class Settings:
     """The options of one server, checked and complete: sizes in bytes, times in seconds.
 
-    The attributes bear the names of :class:`Options`, but for ``workers``, which is the first of the ``lanes``, and
-    ``max_connections``, which is resolved.
+    The attributes bear the names of :class:`Options`, but for ``workers``, which is the first of the ``lanes``,
+    ``max_connections``, which is resolved, and ``tls_cert`` with ``tls_key``.
 
     Attributes:
         lanes: Name, and the least and the most threads, of each lane; the first is that of routes which name none.
+        tls_certificates: Paths of each certificate and its key.
+        tls_self_signed: The hosts that a certificate is made for.
     """
 
     lanes: tuple[tuple[str, int, int], ...]
@@ -52,11 +55,12 @@ class Settings:
     access_log: Literal["off", "text", "json"]
     access_log_file: str | None
     admin: str | None
-    max_handshakes: int = 1000
-    tls_certificates: tuple[tuple[str, str], ...] = ()
-    tls_self_signed: tuple[str, ...] | None = None
-    tls_client_ca: str | None = None
-    tls_client_auth: Literal["off", "optional", "required"] = "off"
+    tls_certificates: tuple[tuple[str, str], ...]
+    tls_self_signed: tuple[str, ...] | None
+    tls_client_ca: str | None
+    tls_client_auth: Literal["off", "optional", "required"]
+    tls_redirect: tuple[str, ...]
+    max_handshakes: int
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Self:
@@ -85,8 +89,14 @@ class Settings:
             raise refusal(
                 name, options.get("websocket_idle", OPTIONS["websocket_idle"].default), f"must be longer than {other}"
             )
+        values.update(read_together(values, labels))
         lanes = ((DEFAULT_LANE, *values.pop("workers")), *values.pop("lanes"))
         return cls(lanes=lanes, connections_max=values.pop("max_connections"), **values)
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the server speaks TLS."""
+        return bool(self.tls_certificates or self.tls_self_signed)
 
     def shown(self) -> dict[str, str]:
         """Every option that an operator may set, by name, as text."""
@@ -94,6 +104,9 @@ class Settings:
             "workers": self.lanes[0][1:],
             "lanes": self.lanes[1:],
             "max_connections": self.connections_max,
+            "tls_cert": [certificate for certificate, _ in self.tls_certificates],
+            "tls_key": [key for _, key in self.tls_certificates],
+            "tls_self_signed": self.tls_self_signed or (),
         }
         return {
             name: option.kind.show(resolved[name] if name in resolved else getattr(self, name))

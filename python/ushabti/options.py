@@ -2,14 +2,15 @@
 
 :class:`Options` is the schema. The constructor of ``Server``, the command line (``--max-queue``), the environment
 (``USHABTI_MAX_QUEUE``) and a TOML file (``max_queue = 2048``) all read it, so that none of them has a default or a
-check of its own. What comes out is a :class:`ushabti.config.Settings`.
+check of its own. What comes out is a :class:`ushabti.config.Settings`. Those of TLS are in :mod:`ushabti.tls_options`.
 """
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypedDict, get_args
+from typing import Annotated, Literal, TypedDict
 
+from ushabti.schema import Option, schema_of
+from ushabti.tls_options import TLSOptions
 from ushabti.values import (
     ADDRESS,
     ADDRESSES,
@@ -21,7 +22,6 @@ from ushabti.values import (
     PATH,
     TEXT,
     WORKERS,
-    Kind,
     choice,
     count,
     or_off,
@@ -29,45 +29,15 @@ from ushabti.values import (
     size,
 )
 
-__all__ = ["LAUNCH", "OPTIONS", "Launch", "Option", "Options"]
+__all__ = ["LAUNCH", "OPTIONS", "Launch", "Options"]
 
 _DAY_S = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One entry of the schema.
-
-    Attributes:
-        kind: What its values are.
-        default: The value as somebody would write it.
-        group: The heading under which ``--help`` shows it.
-        help: What it does.
-        why: Why the default is what it is.
-    """
-
-    kind: Kind
-    default: object
-    group: str
-    help: str
-    why: str
-    name: str = field(default="", compare=False)
-
-    @property
-    def flag(self) -> str:
-        """Its spelling on the command line."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """Its spelling in the environment."""
-        return "USHABTI_" + self.name.upper()
 
 
 _PATIENCE = seconds(0.1, _DAY_S)
 
 
-class Options(TypedDict, total=False):
+class Options(TLSOptions, total=False):
     """What ``Server(app, **options)`` takes, and command line, environment and file as well.
 
     Sizes are bytes or text (``"32 KiB"``), times are seconds or text (``"500 ms"``).
@@ -454,15 +424,7 @@ class Launch(TypedDict, total=False):
     ]
 
 
-def _schema(described: type) -> dict[str, Option]:
-    schema = {}
-    for name, hint in described.__annotations__.items():
-        option = get_args(hint)[1]
-        schema[name] = Option(option.kind, option.default, option.group, option.help, option.why, name)
-    return schema
-
-
 #: The schema of :class:`Options` by name.
-OPTIONS: Mapping[str, Option] = _schema(Options)
+OPTIONS: Mapping[str, Option] = schema_of(Options)
 #: The schema of :class:`Launch` by name.
-LAUNCH: Mapping[str, Option] = _schema(Launch)
+LAUNCH: Mapping[str, Option] = schema_of(Launch)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ushabti.errors import ConfigError
-from ushabti.options import LAUNCH, OPTIONS, Option
+from ushabti.options import LAUNCH, OPTIONS
+from ushabti.schema import Option
 from ushabti.values import unknown_name
 
 __all__ = ["SCHEMA", "Given", "from_environment", "from_file", "likely_mistakes", "where_to_listen"]

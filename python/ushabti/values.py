@@ -20,9 +20,11 @@ __all__ = [
     "DEFAULT_LANE",
     "FIELD",
     "FLAG",
+    "HOSTS",
     "LANES",
     "ORIGINS",
     "PATH",
+    "PATHS",
     "RESERVED_LANE",
     "TEXT",
     "WORKERS",
@@ -31,6 +33,7 @@ __all__ = [
     "count",
     "descriptors_max",
     "nearest",
+    "or_none",
     "or_off",
     "parse_seconds",
     "parse_size",
@@ -59,6 +62,7 @@ _SECONDS = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([a-z]*)\s*")
 _TIMES = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_HOST = re.compile(r"(?:\*\.)?(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,126}")
 _LANE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 
@@ -190,6 +194,15 @@ def or_off(kind: Kind) -> Kind:
     return Kind(f"{kind.metavar}|off", read, lambda value: "off" if value is None else kind.show(value))
 
 
+def or_none(kind: Kind) -> Kind:
+    """The same, or ``None`` or empty text for none."""
+
+    def read(value: Any, name: str) -> Any:
+        return None if value is None or value == "" else kind.read(value, name)
+
+    return Kind(kind.metavar, read, lambda value: kind.show(value) if value else "none")
+
+
 def choice(*words: str) -> Kind:
     """One of these words."""
 
@@ -303,11 +316,60 @@ def _read_path(value: Any, name: str) -> str | None:
     return path
 
 
+def _read_paths(value: Any, name: str) -> tuple[str, ...]:
+    if value is None or value == "":
+        return ()
+    given = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    # Absolute: they are read again later, and the process may be in another folder then.
+    paths = [
+        os.path.abspath(path)
+        for one in given
+        if (path := _read_path(one.strip() if isinstance(one, str) else one, name))
+    ]
+    if len(paths) != len(given):
+        raise refusal(name, value, "write paths of files, with commas between them")
+    return tuple(paths)
+
+
+def _read_hosts(value: Any, name: str) -> tuple[str, ...]:
+    if isinstance(value, bool) or value in ("on", "off", "true", "false"):
+        return _own_hosts() if _read_flag(value, name) else ()
+    hosts = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(hosts, list | tuple) or not hosts or not all(isinstance(host, str) for host in hosts):
+        raise refusal(name, value, 'write on, off, or hosts and addresses such as "localhost, 192.168.1.7"')
+    for host in hosts:
+        if not _HOST.fullmatch(host) and not _is_ip(host):
+            raise refusal(name, host, "that is no host name and no address")
+    return tuple(dict.fromkeys(hosts))
+
+
+def _own_hosts() -> tuple[str, ...]:
+    """By which names a server of this machine is reached by whoever develops it."""
+    import socket  # Only ever needed for a certificate of development.
+
+    machine = socket.gethostname().lower()
+    return tuple(dict.fromkeys(("localhost", "127.0.0.1", "::1", *([machine] if _HOST.fullmatch(machine) else []))))
+
+
+def _is_ip(host: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _read_addresses(value: Any, name: str) -> list[str]:
     addresses = value.replace(",", " ").split() if isinstance(value, str) else value
-    if not isinstance(addresses, list) or not addresses or not all(isinstance(one, str) and one for one in addresses):
+    if (
+        not isinstance(addresses, list | tuple)
+        or not addresses
+        or not all(isinstance(one, str) and one for one in addresses)
+    ):
         raise refusal(name, value, 'write addresses such as "0.0.0.0:80", "[::]:80", "unix:app.sock" or "fd://3"')
-    return addresses
+    return list(addresses)
 
 
 def _read_address(value: Any, name: str) -> str | None:
@@ -349,12 +411,16 @@ CONNECTIONS = Kind("N|auto", _read_connections)
 FIELD = Kind("TEXT", _read_field, lambda value: value or "none")
 #: Yes or no.
 FLAG = Kind("on|off", _read_flag, lambda value: "on" if value else "off")
+#: Host names and IP addresses, with "on" for those of this machine: a list, or text with blanks or commas; or "off".
+HOSTS = Kind("on|off|HOST", _read_hosts, lambda value: ", ".join(value) or "off")
 #: Names of lanes with the least and the most threads of each: a dictionary, or text.
 LANES = Kind("NAME=N", _read_lanes, _show_lanes)
 #: Where pages come from (RFC 6454): a list, or text with blanks or commas between them; or one of two words.
 ORIGINS = Kind("same|any|ORIGIN", _read_origins, ", ".join)
 #: The path of a file; empty for none.
 PATH = Kind("PATH", _read_path, lambda value: value or "none")
+#: Paths of files: a list, or text with commas between them; made absolute, none if it is empty.
+PATHS = Kind("PATH", _read_paths, lambda value: ", ".join(value) or "none")
 #: Any text but the empty one.
 TEXT = Kind("TEXT", _read_text)
 #: The least and the most threads of a pool.

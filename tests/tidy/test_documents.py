@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tools.steps import ROOT
-from ushabti.options import LAUNCH, OPTIONS, Option
+from ushabti.options import LAUNCH, OPTIONS
+from ushabti.schema import Option
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.stem != "__init__")

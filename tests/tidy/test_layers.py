@@ -16,8 +16,10 @@ PACKAGE = ROOT / "python" / "ushabti"
 # new arrow between components is the change that deserves the most thought.
 LAYERS = (
     {"errors"},
-    {"_core", "address", "ask", "dump", "handlers", "metrics", "patterns", "signals", "values"},
-    {"alerts", "options", "responses"},
+    {"_core", "address", "ask", "dump", "exits", "handlers", "metrics", "patterns", "phase", "signals", "values"},
+    {"alerts", "responses", "schema"},
+    {"tls_options"},
+    {"options"},
     {"config"},
     {"endpoints", "gathering", "logs", "sources", "workers"},
     {"socket_threads"},

@@ -133,7 +133,7 @@ def test_a_value_out_of_range_or_of_another_type_is_refused(name: str, value: An
 def test_an_unknown_option_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match=r"^there is no option max_quue: did you mean max_queue\?$"):
         Settings.from_options({"max_quue": 1})
-    with pytest.raises(ConfigError, match=r"^there is no option zebra: known are workers, "):
+    with pytest.raises(ConfigError, match=r"^there is no option zebra: known are tls_cert, "):
         Settings.from_options({"zebra": 1})
     assert nearest("zebra", OPTIONS) is None
 

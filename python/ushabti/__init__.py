@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ushabti._core import Hub, Message, MultiDict, Request, WebSocket
+from ushabti._core import ClientCertificate, Hub, Message, MultiDict, Request, TLSInfo, WebSocket
 from ushabti.errors import (
     AlreadyResponded,
     BindError,
@@ -26,6 +26,7 @@ __all__ = [
     "Address",
     "AlreadyResponded",
     "BindError",
+    "ClientCertificate",
     "ConfigError",
     "DeadlineExceeded",
     "Disconnected",
@@ -42,6 +43,7 @@ __all__ = [
     "Router",
     "Server",
     "ServerStateError",
+    "TLSInfo",
     "UshabtiError",
     "WebSocket",
     "WebSocketError",

@@ -27,7 +27,8 @@ from ushabti.options import OPTIONS
 from ushabti.routing import Router
 from ushabti.server import Server
 from ushabti.sources import SCHEMA, Given, from_environment, from_file, likely_mistakes, where_to_listen
-from ushabti.values import ADDRESSES, descriptors_max, nearest
+from ushabti.tls_options import with_hosts_of
+from ushabti.values import ADDRESSES, PATHS, descriptors_max, nearest
 
 __all__ = ["main"]
 
@@ -35,7 +36,7 @@ logger = logging.getLogger("ushabti")
 
 _COMMANDS = ("routes", "check")
 _WIDTH_MAX = 99
-_GROUPS = ("Where to listen", "Workers", "Limits", "Time limits", "WebSockets", "Answers and log", "Other")
+_GROUPS = ("Where to listen", "TLS", "Workers", "Limits", "Time limits", "WebSockets", "Answers and log", "Other")
 
 _USAGE = """\
 ushabti MODULE:ATTRIBUTE [options]           serve an application
@@ -52,9 +53,9 @@ Every option can also be set in the environment, as USHABTI_MAX_QUEUE=2048, and 
 --config, as max_queue = 2048. The command line wins over the environment, that over the file.
 
 SIGTERM and SIGINT (Ctrl-C) stop the server when all is answered, a second one at once; SIGUSR1
-opens the access log's file again, SIGQUIT writes what all threads do to standard error. Exit
-status: 0 clean stop, 1 something was cut off or failed (an on_start hook too), 2 mistake in the
-call or the application."""
+opens the access log's file again, SIGHUP reads the certificates again, SIGQUIT writes what all
+threads do to standard error. Exit status: 0 clean stop, 1 something was cut off or failed (an
+on_start hook too), 2 mistake in the call or the application."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -185,7 +186,7 @@ def _parser() -> _Parser:
             option.flag,
             dest=name,
             metavar=option.kind.metavar,
-            action="append" if option.kind is ADDRESSES else "store",
+            action="append" if option.kind in (ADDRESSES, PATHS) else "store",
             help=(option.help + default).replace("%", "%%"),
         )
     other = groups["Other"]
@@ -210,6 +211,9 @@ class _Launch:
             for name, option in SCHEMA.items()
             if name not in OPTIONS
         }
+        if self._settings.tls_self_signed:
+            where = self._launch["bind"] or [f"{self._launch['host']}:0"]
+            self._options["tls_self_signed"] = with_hosts_of(where, self._settings.tls_self_signed)
 
     def run(self, command: str) -> int:
         app = find_application(self._spec, self._launch["app_dir"])
@@ -238,9 +242,8 @@ class _Launch:
         return 0 if is_clean else 1
 
     def _announce(self, server: Server) -> None:
-        where = ", ".join(map(str, server.addresses))
         workers = self._settings.shown()["workers"]
-        print(f"ushabti {ushabti.__version__}: listening on {where} (workers {workers}, pid {os.getpid()})", flush=True)
+        print(f"ushabti {ushabti.__version__}: {server._greeting()} (workers {workers}, pid {os.getpid()})", flush=True)
 
     def _routes(self, router: Router) -> int:
         rows = [(methods, pattern, describe(handler)) for methods, pattern, handler in _listing(router)]
@@ -254,6 +257,8 @@ class _Launch:
             **{name: "-" if value is None else SCHEMA[name].kind.show(value) for name, value in self._launch.items()},
             **server.settings.shown(),
         }
+        for warning in server._core.tls_warnings():
+            print(f"{warning}\n")
         shown["max_connections"] += f" of {descriptors_max()} descriptors"
         silent = ("host", "port") if "bind" in self._given else ("bind",)
         rows = [

@@ -1,7 +1,6 @@
 """The server: puts settings, routes, native core and worker threads together, and takes them down again in order."""
 
-import atexit
-import enum
+import contextlib
 import logging
 import os
 import queue
@@ -14,17 +13,18 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Unpack
 
-from ushabti import _core, signals
-from ushabti.address import Address
+from ushabti import _core, exits, signals
+from ushabti.address import Address, listening
 from ushabti.admin import admin_router
 from ushabti.alerts import AlertThread
 from ushabti.assembly import assemble, with_reserved_lane
 from ushabti.config import Settings
 from ushabti.dump import Dump
-from ushabti.errors import ServerStateError
+from ushabti.errors import ConfigError, ServerStateError
 from ushabti.logs import AccessWriter, LogThread, set_up
 from ushabti.options import Options
 from ushabti.patterns import Pattern
+from ushabti.phase import Phase
 from ushabti.routing import Router
 from ushabti.socket_threads import SocketThreads
 from ushabti.websocket import Binder
@@ -43,14 +43,6 @@ _LEAVE_CUT_S = 0.5
 
 # Not a signal's number: `stop` was called.
 _STOP = 0
-
-
-class _Phase(enum.Enum):
-    NEW = enum.auto()
-    STARTING = enum.auto()
-    RUNNING = enum.auto()
-    STOPPING = enum.auto()
-    STOPPED = enum.auto()
 
 
 class Server:
@@ -93,7 +85,7 @@ class Server:
         self._process = os.getpid()
         # Guards the phase and who has brought it about.
         self._lock = threading.Lock()
-        self._phase = _Phase.NEW
+        self._phase = Phase.NEW
         self._actor = 0
         self._settled = threading.Event()
         self._stopped = threading.Event()
@@ -107,6 +99,7 @@ class Server:
         self._dumps_wanted = 0
         self._is_in_hook = False
         self._addresses: tuple[Address, ...] = ()
+        self._redirects: tuple[Address, ...] = ()
 
         self.settings = with_reserved_lane(self.settings, self._frozen)
         self._socket_threads = SocketThreads(
@@ -147,6 +140,11 @@ class Server:
     def addresses(self) -> tuple[Address, ...]:
         """Every address that the server listens on; empty before the start."""
         return self._addresses
+
+    @property
+    def redirect_addresses(self) -> tuple[Address, ...]:
+        """Where the option ``tls_redirect`` is served; empty before the start, and without it."""
+        return self._redirects
 
     @property
     def admin_address(self) -> Address | None:
@@ -221,18 +219,18 @@ class Server:
                 "this server was made before this process was forked; make one of its own in the child"
             )
         with self._lock:
-            if self._phase is not _Phase.NEW:
+            if self._phase is not Phase.NEW:
                 raise ServerStateError("a server can be started once, and not after stop(); make another one")
-            self._phase, self._actor = _Phase.STARTING, threading.get_ident()
+            self._phase, self._actor = Phase.STARTING, threading.get_ident()
         try:
             self._open(bind)
         except BaseException:
             self._shut()
             raise
         with self._lock:
-            self._phase, self._actor = _Phase.RUNNING, 0
+            self._phase, self._actor = Phase.RUNNING, 0
             is_stopped = self.stopping.is_set()
-        _running.add(self)
+        exits.remember(self, min(self.settings.stop_timeout, _LEAVE_S))
         self._settled.set()
         if is_stopped:
             self.stop()
@@ -241,8 +239,8 @@ class Server:
     def _open(self, bind: Sequence[str]) -> None:
         if self._admin is not None and self.settings.admin is not None:
             logger.info("admin: listening on %s", self._admin.start(bind=[self.settings.admin]))
-        bound = [address for one in bind for address in self._core.bind(one, private=self._is_private)]
-        self._addresses = tuple(Address(address, self.stop) for address in bound)
+        self._addresses = self._bind(bind, "tls" if self.settings.is_tls else "plain")
+        self._redirects = self._bind(self.settings.tls_redirect, "redirect")
         self._access.open()
         self._log.start()
         for hook in self._frozen.on_start:
@@ -255,13 +253,17 @@ class Server:
         self._workers.start()
         self._core.start()
 
+    def _bind(self, addresses: Sequence[str], kind: str) -> tuple[Address, ...]:
+        bound = [one for address in addresses for one in self._core.bind(address, kind=kind, private=self._is_private)]
+        return tuple(Address(one, self.stop, "https" if kind == "tls" else "http") for one in bound)
+
     def wait_ready(self, timeout: float = 10.0) -> bool:
         """Waits until the server answers requests.
 
         Returns:
             False if it does not after ``timeout`` seconds, or will never again: its start failed, or it was stopped.
         """
-        return self._settled.wait(timeout) and self._phase is _Phase.RUNNING
+        return self._settled.wait(timeout) and self._phase is Phase.RUNNING
 
     def serve(
         self,
@@ -274,7 +276,8 @@ class Server:
         """Serves until told to stop, and returns when everything that was accepted has been answered.
 
         SIGTERM and SIGINT (Ctrl-C) stop the server, if this is the main thread; a second one stops it at once. SIGUSR1
-        opens the access log's file again, if there is one; SIGQUIT writes :meth:`dump` to standard error. :meth:`stop`
+        opens the access log's file again, if there is one; SIGHUP reads the certificates again, if they are files;
+        SIGQUIT writes :meth:`dump` to standard error. :meth:`stop`
         may be called by any thread. What the server logs is shown on standard error, unless the application has
         configured logging.
 
@@ -302,7 +305,7 @@ class Server:
                 return True
             try:
                 if ready is None:
-                    logger.info("listening on %s", ", ".join(map(str, self._addresses)))
+                    logger.info("%s", self._greeting())
                 else:
                     ready(self)
                 self._wait_for_orders()
@@ -310,10 +313,16 @@ class Server:
                 is_clean = self.stop()
             return is_clean
 
+    def _greeting(self) -> str:
+        return listening(self._addresses, self._redirects, self._core.tls_fingerprint())
+
     def _wait_for_orders(self) -> None:
         while (order := self._orders.get()) not in (_STOP, *signals.STOP):
             if order in signals.DUMP:
                 self._write_dump()
+            elif order in signals.RELOAD:
+                with contextlib.suppress(ConfigError):  # The log has been told.
+                    self.reload_tls()
             else:
                 self.reopen_log()
         if order != _STOP:
@@ -329,7 +338,9 @@ class Server:
                 logger.exception("what all threads do could not be written")
 
     def _signal_numbers(self) -> tuple[int, ...]:
-        return signals.STOP + signals.DUMP + (() if self.settings.access_log_file is None else signals.REOPEN)
+        reopen = () if self.settings.access_log_file is None else signals.REOPEN
+        reload = signals.RELOAD if self.settings.tls_certificates else ()
+        return signals.STOP + signals.DUMP + reopen + reload
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Only notes the signal. It interrupts the main thread anywhere, so that no lock may be taken here."""
@@ -348,6 +359,17 @@ class Server:
         """The IO thread has failed, which the log tells: nothing is served any more, so nothing should wait for it."""
         self._is_clean = False
         threading.Thread(target=self.stop, args=(0.0,), name="ushabti-stop", daemon=True).start()
+
+    def reload_tls(self) -> None:
+        """Reads the certificates, keys and authorities again, which is also done by itself when the files change.
+
+        New connections have them from then on, and those that are open keep what they have; the log says so.
+
+        Raises:
+            ConfigError: One of the files is not what it should be. The old ones stay.
+            ServerStateError: The server speaks no TLS.
+        """
+        self._core.reload_tls()
 
     def reopen_log(self) -> bool:
         """Opens the access log's file by its name again, after it was renamed. False: there is no file."""
@@ -379,7 +401,7 @@ class Server:
             with self._lock:
                 self._refuse_own_threads(me)
                 found = self._phase
-                is_mine = found in (_Phase.NEW, _Phase.RUNNING)
+                is_mine = found in (Phase.NEW, Phase.RUNNING)
                 self.stopping.set()
                 self._until = min(
                     self._until, time.monotonic() + (self.settings.stop_timeout if timeout is None else timeout)
@@ -388,9 +410,9 @@ class Server:
                     # The second signal may have come just between the reading and the writing of this.
                     self._until = 0.0
                 if is_mine:
-                    self._phase, self._actor = _Phase.STOPPING, me
+                    self._phase, self._actor = Phase.STOPPING, me
             self._orders.put(_STOP)
-            if found is _Phase.RUNNING:
+            if found is Phase.RUNNING:
                 self._drain()
         except BaseException:
             if is_mine:
@@ -403,7 +425,7 @@ class Server:
         return self._is_clean
 
     def _refuse_own_threads(self, me: int) -> None:
-        is_hook = self._actor == me and self._phase in (_Phase.STARTING, _Phase.STOPPING)
+        is_hook = self._actor == me and self._phase in (Phase.STARTING, Phase.STOPPING)
         thread = threading.current_thread()
         is_own = thread is self._alerts or self._workers.is_worker(thread) or self._socket_threads.contains(thread)
         if is_hook or is_own:
@@ -460,8 +482,8 @@ class Server:
                 self._admin.stop(_LEAVE_CUT_S)
         finally:
             # Whatever has gone wrong: nobody is to wait for ever.
-            _running.discard(self)
-            self._phase, self._actor = _Phase.STOPPED, 0
+            exits.forget(self)
+            self._phase, self._actor = Phase.STOPPED, 0
             self._settled.set()
             self._stopped.set()
 
@@ -471,15 +493,3 @@ class _AdminServer(Server):
 
     _is_private = True
     _thread_name = "ushabti-admin"
-
-
-_running: "weakref.WeakSet[Server]" = weakref.WeakSet()
-
-
-def _stop_all() -> None:
-    """Stops what still runs when the interpreter ends: its threads must not wake up in a finalized one."""
-    for server in list(_running):
-        server.stop(min(server.settings.stop_timeout, _LEAVE_S))
-
-
-atexit.register(_stop_all)

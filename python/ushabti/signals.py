@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["DUMP", "REOPEN", "STOP", "handled"]
+__all__ = ["DUMP", "RELOAD", "REOPEN", "STOP", "handled"]
 
 #: They stop the server; a second one stops it at once.
 STOP = (signal.SIGINT, signal.SIGTERM)
-#: Has the access log's file opened again. Windows has neither this nor the next.
+#: Has the access log's file opened again. Windows has neither this nor the others below.
 REOPEN = (signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()
+#: Has the certificates read again.
+RELOAD = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
 #: Has all stacks written. Without a handler it would end the process with an image of its memory.
 DUMP = (signal.SIGQUIT,) if hasattr(signal, "SIGQUIT") else ()
 

@@ -23,6 +23,7 @@ import json
 import os
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,21 +105,31 @@ class Client:
     It follows no redirects and keeps no cookies: a test sees what was answered, and sends what it says.
 
     Args:
-        base: Where the server is: ``http://127.0.0.1:8080``. A path in it is put before every path.
+        base: Where the server is: ``http://127.0.0.1:8080``, or with ``https``. A path in it is put before every path.
         timeout: Seconds without a byte after which a request fails with ``TimeoutError``.
+        tls: Whom to trust with ``https``, and what certificate to show. ``None``: whom the system trusts, or with a
+            ``server`` anybody.
 
     Attributes:
         base: As it was given.
         server: The server, where :func:`running` has made both; else ``None``.
     """
 
-    def __init__(self, base: str, timeout: float = _PATIENCE_S, *, server: Server | None = None) -> None:
+    def __init__(
+        self,
+        base: str,
+        timeout: float = _PATIENCE_S,
+        *,
+        server: Server | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         parts = urlsplit(base)
-        if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(f"a Client asks http://HOST:PORT, not {base!r}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"a Client asks http://HOST:PORT or https://HOST:PORT, not {base!r}")
         self.base = base
         self.server = server
-        self._host, self._port = parts.hostname, parts.port or 80
+        self._host, self._port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls = (tls or _context(server)) if parts.scheme == "https" else None
         self._prefix = parts.path.rstrip("/")
         self._timeout = timeout
         self._local = threading.local()
@@ -229,7 +240,7 @@ class Client:
         for name, value in handshake.items():
             if name not in fields:
                 fields.add(name, value)
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        connection = self._new_connection()
         try:
             _send(connection, "GET", self._target(path, query), fields, None)
             response = connection.getresponse()
@@ -272,11 +283,16 @@ class Client:
             target += ("&" if "?" in path else "?") + urlencode(_pairs(query), doseq=True)
         return target
 
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._tls)
+
     def _connection(self) -> http.client.HTTPConnection:
         """The calling thread's connection; it opens itself when it is used."""
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+            connection = self._new_connection()
             self._local.connection = connection
             with self._lock:
                 self._connections.append(connection)
@@ -284,6 +300,14 @@ class Client:
             # There is something to read before anything was asked: the server has closed it.
             connection.close()
         return connection
+
+
+def _context(server: Server | None) -> ssl.SSLContext:
+    """Trusts whom the system trusts; or anybody, where this process has the server and its address cannot deceive."""
+    context = ssl.create_default_context()
+    if server is not None:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _send(connection: http.client.HTTPConnection, method: str, target: str, fields: Headers, content: _Content) -> None:
@@ -338,8 +362,8 @@ def _taken_over(
     taken.setblocking(False)
     try:
         received = response.fp.peek()
-    except ConnectionError:
-        received = b""  # It is lost already, which the socket tells when it is read.
+    except (ConnectionError, ssl.SSLWantReadError):
+        received = b""  # It is lost already, which the socket tells when it is read; or nothing has come.
     taken.settimeout(connection.timeout)
     response.close()
     connection.sock = None
@@ -369,6 +393,7 @@ def running(
     *,
     websocket_handler: object = None,
     hub: Hub | None = None,
+    tls: ssl.SSLContext | None = None,
     **options: Unpack[Options],
 ) -> Iterator[Client]:
     """Serves an application on a free port for the length of a block, and stops it.
@@ -377,6 +402,7 @@ def running(
         app: A router, or one handler for everything.
         websocket_handler: As for :class:`ushabti.Server`.
         hub: As for :class:`ushabti.Server`.
+        tls: As for :class:`Client`.
         options: Those of :class:`ushabti.Server`; ``stop_timeout`` is 5 seconds here unless it is given.
 
     Yields:
@@ -389,7 +415,7 @@ def running(
     options.setdefault("stop_timeout", _STOP_S)
     server = Server(app, websocket_handler=websocket_handler, hub=hub, **options)
     address = server.start(port=0)
-    client = Client(address.url, server=server)
+    client = Client(address.url, server=server, tls=tls)
     try:
         yield client
     except BaseException:

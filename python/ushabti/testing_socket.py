@@ -8,6 +8,7 @@ import json
 import os
 import selectors
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -313,7 +314,9 @@ class ClientSocket:
 
     def _fill(self, until: float) -> bool:
         """Waits for bytes; False: the connection has ended."""
-        if not self._selector.select(max(0.0, until - time.monotonic())):
+        # What TLS has decrypted already is no event of the socket's.
+        has_more = isinstance(self._connection, ssl.SSLSocket) and self._connection.pending() > 0
+        if not has_more and not self._selector.select(max(0.0, until - time.monotonic())):
             raise TimeoutError("nothing came from the server in time")
         try:
             some = self._connection.recv(65536)

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.certificates import Authority, Identity
 from tests.server.waiting import Gate, Log
+
+LOOPBACK = ("DNS:localhost", "IP:127.0.0.1", "IP:0:0:0:0:0:0:0:1")
 
 
 @pytest.fixture
@@ -27,3 +30,15 @@ def gate() -> Iterator[Gate]:
     gate = Gate()
     yield gate
     gate.open.set()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Whom the clients of these tests trust."""
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def identity(authority: Authority) -> Identity:
+    """A server's certificate for loopback."""
+    return authority.issue("server", *LOOPBACK)

@@ -7,6 +7,7 @@ mend, which is told in one sentence, with a traceback only if the application's 
 import argparse
 import atexit
 import contextlib
+import itertools
 import logging
 import os
 import shutil
@@ -87,7 +88,7 @@ def _complain(problem: object) -> None:
 
 def _run(arguments: Sequence[str]) -> int:
     parser = _parser()
-    known, unknown = parser.parse_known_intermixed_args(arguments)
+    known, unknown = parser.parse_known_intermixed_args(_spelt_out(arguments))
     for word in unknown:
         flag = word.partition("=")[0]
         near = nearest(flag, parser.flags())
@@ -102,6 +103,18 @@ def _run(arguments: Sequence[str]) -> int:
         given.pop(name, None)
     given.update(where_to_listen(sources))
     return _Launch(spec, given).run(command)
+
+
+def _spelt_out(arguments: Sequence[str]) -> list[str]:
+    """The arguments with ``--tls-self-signed=on`` where that option stands by itself.
+
+    As an option whose value may be left out, argparse would have it take the application's name for the value.
+    """
+    flag, words = SCHEMA["tls_self_signed"].flag, [*arguments, ""]
+    return [
+        f"{word}=on" if word == flag and follower not in ("on", "off") else word
+        for word, follower in itertools.pairwise(words)
+    ]
 
 
 def _command(words: list[str]) -> tuple[str, str]:

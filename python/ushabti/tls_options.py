@@ -45,7 +45,7 @@ class TLSOptions(TypedDict, total=False):
             HOSTS,
             "off",
             "TLS",
-            "Make a certificate at the start, for development: on, or the hosts and addresses that it is for",
+            "Make a certificate at the start, for development: on, or its hosts and addresses, with commas",
             "no client trusts it unasked; on is for localhost, its addresses and this machine's name",
         ),
     ]

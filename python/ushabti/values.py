@@ -412,7 +412,7 @@ FIELD = Kind("TEXT", _read_field, lambda value: value or "none")
 #: Yes or no.
 FLAG = Kind("on|off", _read_flag, lambda value: "on" if value else "off")
 #: Host names and IP addresses, with "on" for those of this machine: a list, or text with blanks or commas; or "off".
-HOSTS = Kind("on|off|HOST", _read_hosts, lambda value: ", ".join(value) or "off")
+HOSTS = Kind("[=on|off|HOST]", _read_hosts, lambda value: ", ".join(value) or "off")
 #: Names of lanes with the least and the most threads of each: a dictionary, or text.
 LANES = Kind("NAME=N", _read_lanes, _show_lanes)
 #: Where pages come from (RFC 6454): a list, or text with blanks or commas between them; or one of two words.

@@ -284,8 +284,11 @@ def test_the_command_speaks_tls_and_reads_certificates_again_on_a_signal(
     assert started.stop() == 0
 
 
-def test_the_command_makes_a_certificate_and_tells_its_fingerprint(command: Any) -> None:
-    started = command("app:hello", "--port", "0", "--tls-self-signed", "on", "--tls-redirect", "127.0.0.1:0")
+@pytest.mark.parametrize(
+    "spelling", [("--tls-self-signed",), ("--tls-self-signed", "on"), ("--tls-self-signed=a.test",)]
+)
+def test_the_command_makes_a_certificate_and_tells_its_fingerprint(command: Any, spelling: tuple[str, ...]) -> None:
+    started = command(*spelling, "app:hello", "--port", "0", "--tls-redirect", "127.0.0.1:0")
     line = started.read_line()
     port = listening_port(line)
     match = re.search(

@@ -41,7 +41,7 @@ def echo(request: Request) -> bytes:
 @router.websocket("/ws")
 def chat(ws: Any, event: Any, message: Any) -> None:
     if message is not None:
-        ws.send(message)
+        ws.send(ws.request.tls.version if message.data == "version" else message)
 
 
 def shown_to(port: int, name: str | None, context: ssl.SSLContext) -> bytes:
@@ -116,6 +116,9 @@ def test_websockets_are_spoken_too(authority: Authority, identity: Identity) -> 
         for message in ("hello", "x" * 100_000, b"\0" * 70_000, ""):
             ws.send(message)
             assert ws.receive() == message
+        # The request of a socket is packed away, and its TLS with it.
+        ws.send("version")
+        assert ws.receive() == "1.3"
 
 
 def test_certificates_are_chosen_by_name(authority: Authority, identity: Identity) -> None:

@@ -109,7 +109,7 @@ class Options(TLSOptions, total=False):
         bool | str,
         Option(
             FLAG,
-            True,
+            "on",
             "Limits",
             "Whether clients may speak HTTP/2",
             "browsers and proxies send many requests over one connection with it; clients that do not know it see no difference",

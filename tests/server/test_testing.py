@@ -172,7 +172,7 @@ def test_a_base_may_have_a_path() -> None:
         assert inner.get("/seen").status == 200
 
 
-@pytest.mark.parametrize("base", ["127.0.0.1:80", "https://127.0.0.1", "http://", "unix:x"])
+@pytest.mark.parametrize("base", ["127.0.0.1:80", "ftp://127.0.0.1", "https://", "http://", "unix:x"])
 def test_a_base_that_is_no_http_url_is_refused(base: str) -> None:
     with pytest.raises(ValueError, match="http://HOST:PORT"):
         Client(base)

@@ -24,6 +24,7 @@ mod clients;
 mod clock;
 pub mod config;
 mod connection;
+mod date;
 pub mod desk;
 mod destination;
 pub mod fork;

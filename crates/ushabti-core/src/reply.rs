@@ -4,14 +4,11 @@
 //! without an answer it sends a 500, so there is never none.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ushabti_proto::error::ProtocolError;
 use ushabti_proto::http1::encode::{
-    BodyLength, ConnectionField, EncodeError, LAST_CHUNK, body_forbidden, encode_chunk, encode_head, http_date,
-    reason_phrase,
+    BodyLength, ConnectionField, EncodeError, LAST_CHUNK, body_forbidden, encode_chunk, encode_head, reason_phrase,
 };
 use ushabti_proto::http1::head::{RequestHead, Version};
 use ushabti_proto::http2;
@@ -19,6 +16,7 @@ use ushabti_proto::websocket::handshake::Handshake;
 
 use crate::access_log::Entry;
 use crate::channel::Channel;
+use crate::date;
 use crate::journal::Level;
 use crate::link::{Exchange, Gone, Then};
 use crate::request::{Request, Watched};
@@ -388,7 +386,7 @@ fn encode_answer<'a>(
     }
     if terms.version == Version::Http2 {
         // What a handler says of the connection says nothing: other exchanges share it.
-        http2::encode_head(out, status, fields, body, &date(), server.config.server_field.as_deref())?;
+        http2::encode_head(out, status, fields, body, &date::now(), server.config.server_field.as_deref())?;
         return Ok(Promise { status, framing, close: false });
     }
     let asked = fields.clone().any(|(name, value)| name.eq_ignore_ascii_case(b"connection") && names_close(value));
@@ -399,7 +397,7 @@ fn encode_answer<'a>(
         (false, Version::Http10) => ConnectionField::KeepAlive,
         (false, Version::Http11 | Version::Http2) => ConnectionField::Omit,
     };
-    encode_head(out, status, fields, body, connection, &date(), server.config.server_field.as_deref())?;
+    encode_head(out, status, fields, body, connection, &date::now(), server.config.server_field.as_deref())?;
     Ok(Promise { status, framing, close })
 }
 
@@ -483,21 +481,4 @@ fn record(server: &Shared, request: &Request, status: u16, body_bytes: u64, sent
             taken: request.received.elapsed(),
         });
     }
-}
-
-/// The present `Date`, formatted once a second and thread.
-fn date() -> [u8; 29] {
-    thread_local! {
-        static CACHE: Cell<(u64, [u8; 29])> = const { Cell::new((0, [0; 29])) };
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    CACHE.with(|cache| {
-        let (second, text) = cache.get();
-        if second == now && second != 0 {
-            return text;
-        }
-        let text = http_date(now);
-        cache.set((now, text));
-        text
-    })
 }

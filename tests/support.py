@@ -3,6 +3,7 @@
 import contextlib
 import re
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from typing import NamedTuple, Self
@@ -46,10 +47,16 @@ class Raw:
     """A client that sends exactly the bytes it is given, and reads answers strictly.
 
     Every wait is bounded by ``timeout`` seconds and ends in ``TimeoutError``. ``source`` is the address that it comes
-    from, where that matters.
+    from, where that matters; ``tls`` encrypts what is sent, once the handshake is over.
     """
 
-    def __init__(self, address: tuple[str, int] | str, timeout: float = PATIENCE_S, source: str | None = None) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int] | str,
+        timeout: float = PATIENCE_S,
+        source: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         if isinstance(address, str):
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.socket.settimeout(timeout)
@@ -58,6 +65,12 @@ class Raw:
             self.socket = socket.create_connection(address, timeout, (source, 0) if source else None)
             # A test that sends byte by byte wants to be read byte by byte.
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            try:
+                self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
+            except BaseException:
+                self.socket.close()
+                raise
         self._buffer = bytearray()
 
     def __enter__(self) -> Self:

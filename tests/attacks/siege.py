@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import signal
+import ssl
 import threading
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,7 @@ from tests.server.process import Process
 from tests.server.waiting import eventually
 from tests.support import Raw
 
-__all__ = ["MIB", "Siege", "needs_linux"]
+__all__ = ["MIB", "Siege", "needs_linux", "unverified"]
 
 MIB = 2**20
 HELLO = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -25,6 +26,13 @@ PATIENCE_S = 20.0
 REST_S = 20.0
 
 needs_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+
+
+def unverified() -> ssl.SSLContext:
+    """TLS with whoever is there: the certificate is made anew by each server."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 class Target(Process):
@@ -77,6 +85,7 @@ class Siege:
         expect: Status and body of the answer to that.
         stays: It keeps its connection, instead of making a new one after every tenth request.
         source: The address that the healthy client comes from, if not that of the attack.
+        tls: The server speaks TLS, and the healthy client does.
         options: Of the server.
 
     Attributes:
@@ -92,12 +101,17 @@ class Siege:
         expect: tuple[int, bytes] = (200, b"hello"),
         stays: bool = False,
         source: str | None = None,
+        tls: bool = False,
         **options: Any,
     ) -> None:
         # A worker above the minimum goes soon, so that the count of threads comes back.
         options = {"workers": [4, 32], "thread_idle": 0.5, **options}
         self._memory = memory
         self._ask, self._expect, self._stays, self._source = ask, expect, stays, source
+        self._tls = None
+        if tls:
+            options["tls_self_signed"] = True
+            self._tls = unverified()
         self.target = Target(json.dumps(options))
         self.port = self.target.port
         self._over = threading.Event()
@@ -133,7 +147,7 @@ class Siege:
 
     def connect(self, timeout: float = PATIENCE_S) -> Raw:
         """Opens a connection; the caller closes it."""
-        return Raw(("127.0.0.1", self.port), timeout)
+        return Raw(("127.0.0.1", self.port), timeout, tls=self._tls)
 
     def held_by_system(self) -> int:
         """Bytes that the system still holds for clients of the server, also for connections that it has closed."""
@@ -158,7 +172,7 @@ class Siege:
     def _be_healthy(self) -> None:
         try:
             while not self._over.is_set():
-                with Raw(("127.0.0.1", self.port), PATIENCE_S, self._source) as raw:
+                with Raw(("127.0.0.1", self.port), PATIENCE_S, self._source, self._tls) as raw:
                     for _ in itertools.count() if self._stays else range(10):
                         raw.send(self._ask)
                         answer = raw.read_response()

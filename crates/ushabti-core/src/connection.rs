@@ -33,7 +33,7 @@ mod vigil;
 
 pub(crate) use handshake::Unfinished;
 pub(crate) use progress::Progress;
-pub(crate) use refusal::answer;
+pub(crate) use refusal::{SWALLOW_MAX, answer};
 use refusal::{Refused, redirect};
 pub(crate) use vigil::{Vigil, hand_over};
 

@@ -29,7 +29,7 @@ use ushabti_proto::http1::head::RequestHead;
 use ushabti_proto::http2::{Pseudo, request_head};
 
 use crate::clock::{Deadline, Tick, ticks};
-use crate::connection::{LINGER, Place, Vigil, answer, hand_over};
+use crate::connection::{LINGER, Place, SWALLOW_MAX, Vigil, answer, hand_over};
 use crate::destination::Destination;
 use crate::link::{Gauge, Interest, LinkIo, Wake};
 use crate::reply::Refusal;
@@ -42,7 +42,7 @@ mod stream;
 mod timing;
 
 use budget::Budget;
-use entry::{Entry, Fate};
+use entry::{Entry, Fate, Refused, Subject};
 use stream::Agenda;
 pub(crate) use stream::Stream;
 use timing::Writing;
@@ -225,10 +225,12 @@ impl Task {
                     self.arm(since.saturating_add(ticks(time)), time);
                 }
             }
-            Fate::Complete(request) => self.dispatch(key, request),
-            Fate::Refused(request, problem) => {
-                self.refuse(key, Some(&request.head), &fault(&self.place, problem));
+            Fate::Complete(Subject::Accepted(request)) => self.dispatch(key, request),
+            Fate::Complete(Subject::Refused(refused)) => self.refuse(key, refused.head.as_ref(), &refused.refusal),
+            Fate::Faulty(Subject::Refused(refused), ProtocolError::ContentTooLarge) => {
+                self.refuse(key, refused.head.as_ref(), &refused.refusal);
             }
+            Fate::Faulty(subject, problem) => self.refuse(key, subject.head(), &fault(&self.place, problem)),
             Fate::Done => {
                 self.entries.remove(key);
                 self.budget.answered();
@@ -257,26 +259,26 @@ impl Task {
         let stream = Stream::new(&self.agenda, key);
         let exchange = stream.begin_exchange();
         let entry = slot.insert(Entry::new(stream, exchange, respond));
-        let head = match read_head(&parts, &server) {
-            Ok(head) => head,
-            Err(problem) => return self.refuse(key, None, &fault(&self.place, problem)),
-        };
-        let destination = match server.destination(&head) {
-            Ok(destination) => destination,
-            Err(refusal) => return self.refuse(key, Some(&head), &refusal),
-        };
-        let Destination { route, params, allow, body_bytes_max, logged } = destination;
-        if matches!(head.framing(), BodyFraming::Length(length) if length > body_bytes_max) {
-            return self.refuse(key, Some(&head), &Refusal::of_fault(ProtocolError::ContentTooLarge));
+        let now = self.place.io.clock.now();
+        match direct(&parts, &self.place) {
+            Ok((head, Destination { route, params, allow, body_bytes_max, logged })) => {
+                let mut request = Request::new(head, route, params, allow, &entry.channel());
+                request.logged = logged;
+                let request = Arc::new(request);
+                if body.is_end_stream() {
+                    self.dispatch(key, request);
+                } else {
+                    entry.receive(Subject::Accepted(request), body, body_bytes_max, now);
+                }
+            }
+            Err(refused) if !body.is_end_stream() && refused.is_small() => {
+                entry.receive(Subject::Refused(refused), body, SWALLOW_MAX, now);
+            }
+            Err(refused) => return self.refuse(key, refused.head.as_ref(), &refused.refusal),
         }
-        let mut request = Request::new(head, route, params, allow, &entry.channel());
-        request.logged = logged;
-        if body.is_end_stream() {
-            self.dispatch(key, Arc::new(request));
-        } else {
-            let now = self.place.io.clock.tick_at(request.received);
-            entry.receive(Arc::new(request), body, body_bytes_max, now);
-            self.arm(now.saturating_add(ticks(server.config.body_timeout)), server.config.body_timeout);
+        let body_timeout = server.config.body_timeout;
+        if self.entries[key].incoming.is_some() {
+            self.arm(now.saturating_add(ticks(body_timeout)), body_timeout);
         }
         self.advance(key);
     }
@@ -292,8 +294,8 @@ impl Task {
     }
 
     /// Answers a request whose body does not come.
-    fn time_out(&mut self, key: usize, request: &Request) {
-        self.refuse(key, Some(&request.head), &fault(&self.place, ProtocolError::BodyTimeout));
+    fn time_out(&mut self, key: usize, subject: &Subject) {
+        self.refuse(key, subject.head(), &fault(&self.place, ProtocolError::BodyTimeout));
     }
 
     /// Gives a complete request to the workers.
@@ -382,15 +384,31 @@ impl Drop for Task {
     }
 }
 
-/// Makes a head of what `h2` has read.
-fn read_head(parts: &http::request::Parts, server: &Shared) -> Result<RequestHead, ProtocolError> {
+/// Makes a head of what `h2` has read, and finds out where it goes.
+///
+/// # Errors
+///
+/// What is answered to a request that goes nowhere.
+fn direct(parts: &http::request::Parts, place: &Place) -> Result<(RequestHead, Destination), Box<Refused>> {
+    let server = &place.io.server;
     let pseudo = Pseudo {
         method: parts.method.as_str().as_bytes(),
         path: parts.uri.path_and_query().map(|path| path.as_str().as_bytes()),
         authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
     };
     let fields = parts.headers.iter().map(|(name, value)| -> (&[u8], &[u8]) { (name.as_ref(), value.as_bytes()) });
-    request_head(pseudo, fields, &server.config.head)
+    let head = request_head(pseudo, fields, &server.config.head)
+        .map_err(|problem| Box::new(Refused { head: None, refusal: fault(place, problem) }))?;
+    match server.destination(&head) {
+        Ok(destination) => {
+            if matches!(head.framing(), BodyFraming::Length(bytes) if bytes > destination.body_bytes_max) {
+                let refusal = Refusal::of_fault(ProtocolError::ContentTooLarge);
+                return Err(Box::new(Refused { head: Some(head), refusal }));
+            }
+            Ok((head, destination))
+        }
+        Err(refusal) => Err(Box::new(Refused { head: Some(head), refusal })),
+    }
 }
 
 /// Notes what is wrong with a request, and says what is answered.

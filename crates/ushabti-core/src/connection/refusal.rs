@@ -16,7 +16,7 @@ use crate::reply::{self, Refusal};
 use crate::stats::Reason;
 
 /// The largest body that is read only to be thrown away, so that the connection of a refused request can go on.
-const SWALLOW_MAX: u64 = 64 * 1024;
+pub(crate) const SWALLOW_MAX: u64 = 64 * 1024;
 
 /// What is answered where TLS is wanted: the same target, by TLS (RFC 9110 section 15.4.9: with the same method and body).
 pub(super) fn redirect(head: &RequestHead, port: u16) -> Refusal {

@@ -9,13 +9,16 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use ushabti_proto::error::ProtocolError;
+use ushabti_proto::http1::framing::BodyFraming;
+use ushabti_proto::http1::head::RequestHead;
 use ushabti_proto::http2::{Head, check_field};
 
 use super::stream::Stream;
 use crate::channel::Channel;
 use crate::clock::Tick;
-use crate::connection::{Progress, Vigil};
+use crate::connection::{Progress, SWALLOW_MAX, Vigil};
 use crate::link::Exchange;
+use crate::reply::Refusal;
 use crate::request::Request;
 
 /// A stream whose exchange is not over.
@@ -37,11 +40,47 @@ pub(super) struct Entry {
     stalled: Option<Tick>,
 }
 
+/// What a request comes for.
+pub(super) enum Subject {
+    /// It goes to a worker.
+    Accepted(Arc<Request>),
+    /// It has been refused; the answer goes out when the body has been read and thrown away.
+    Refused(Box<Refused>),
+}
+
+/// A request that no worker sees.
+pub(super) struct Refused {
+    /// If it has one.
+    pub(super) head: Option<RequestHead>,
+    pub(super) refusal: Refusal,
+}
+
+impl Refused {
+    /// Whether its body is read to the end before it is answered, as far as its head tells: some clients do not look for an
+    /// answer before. Who waits for 100 (Continue) is not told to send what will be thrown away.
+    pub(super) fn is_small(&self) -> bool {
+        let is_small = |head: &RequestHead| {
+            !head.expects_continue() && !matches!(head.framing(), BodyFraming::Length(bytes) if bytes > SWALLOW_MAX)
+        };
+        self.refusal.status != 413 && self.head.as_ref().is_none_or(is_small)
+    }
+}
+
+impl Subject {
+    pub(super) fn head(&self) -> Option<&RequestHead> {
+        match self {
+            Self::Accepted(request) => Some(&request.head),
+            Self::Refused(refused) => refused.head.as_ref(),
+        }
+    }
+}
+
 /// A request whose body comes.
 pub(super) struct Incoming {
-    pub(super) request: Arc<Request>,
+    pub(super) subject: Subject,
     body: RecvStream,
-    body_bytes_max: u64,
+    bytes: u64,
+    bytes_max: u64,
     pub(super) progress: Progress,
     /// The client waits for 100 (Continue).
     continue_wanted: bool,
@@ -52,9 +91,9 @@ pub(super) enum Fate {
     /// It goes on.
     Open,
     /// Its request is complete.
-    Complete(Arc<Request>),
-    /// Its request cannot be served.
-    Refused(Arc<Request>, ProtocolError),
+    Complete(Subject),
+    /// Its request has a fault.
+    Faulty(Subject, ProtocolError),
     /// Its answer has gone out whole, or was cut off by whoever gave it.
     Done,
     /// The client has reset it, or it was reset for the client's fault.
@@ -91,10 +130,13 @@ impl Entry {
     }
 
     /// Has the body of a request read, from `now` on.
-    pub(super) fn receive(&mut self, request: Arc<Request>, body: RecvStream, body_bytes_max: u64, now: Tick) {
-        let continue_wanted = request.head.expects_continue();
+    pub(super) fn receive(&mut self, subject: Subject, body: RecvStream, bytes_max: u64, now: Tick) {
+        let continue_wanted = match &subject {
+            Subject::Accepted(request) => request.head.expects_continue(),
+            Subject::Refused(_) => false,
+        };
         let progress = Progress::from(now);
-        self.incoming = Some(Box::new(Incoming { request, body, body_bytes_max, progress, continue_wanted }));
+        self.incoming = Some(Box::new(Incoming { subject, body, bytes: 0, bytes_max, progress, continue_wanted }));
     }
 
     /// Does what there is to do for it.
@@ -126,16 +168,19 @@ impl Entry {
     /// Reads what has come of the body. `None`: that is not the end of it.
     fn read(&mut self, cx: &mut Context<'_>, now: Tick) -> Option<Fate> {
         let incoming = self.incoming.as_mut()?;
-        let request = Arc::get_mut(&mut incoming.request).expect("a request is shared only when it is dispatched");
-        let before = request.body.len();
+        let before = incoming.bytes;
         let end = loop {
             match incoming.body.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => {
                     incoming.continue_wanted = false;
-                    if (request.body.len() + data.len()) as u64 > incoming.body_bytes_max {
+                    incoming.bytes += data.len() as u64;
+                    if incoming.bytes > incoming.bytes_max {
                         break Err(ProtocolError::ContentTooLarge);
                     }
-                    request.body.extend_from_slice(&data);
+                    if let Subject::Accepted(request) = &mut incoming.subject {
+                        let request = Arc::get_mut(request).expect("a request is shared only when it is dispatched");
+                        request.body.extend_from_slice(&data);
+                    }
                     // It fails only for more than was received.
                     let _ = incoming.body.flow_control().release_capacity(data.len());
                 }
@@ -152,8 +197,7 @@ impl Entry {
                     Poll::Pending => return None,
                 },
                 Poll::Pending => {
-                    let count = request.body.len() - before;
-                    incoming.progress.add(count as u64, now);
+                    incoming.progress.add(incoming.bytes - before, now);
                     if std::mem::take(&mut incoming.continue_wanted) {
                         let mut interim = Response::new(());
                         *interim.status_mut() = StatusCode::CONTINUE;
@@ -167,8 +211,8 @@ impl Entry {
         };
         let incoming = self.incoming.take().expect("it was looked at just now");
         Some(match end {
-            Ok(()) => Fate::Complete(incoming.request),
-            Err(problem) => Fate::Refused(incoming.request, problem),
+            Ok(()) => Fate::Complete(incoming.subject),
+            Err(problem) => Fate::Faulty(incoming.subject, problem),
         })
     }
 

@@ -146,7 +146,7 @@ impl Task {
                 return;
             }
             let incoming = entry.incoming.take().expect("it was looked at just now");
-            self.time_out(key, &incoming.request);
+            self.time_out(key, &incoming.subject);
             return;
         }
         if let Some(since) = entry.stalled() {

@@ -4,6 +4,7 @@ mod admission;
 mod churn;
 mod client;
 mod exchange;
+mod frames;
 mod http2;
 mod limits;
 mod running;

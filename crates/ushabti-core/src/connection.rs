@@ -33,8 +33,8 @@ mod vigil;
 
 pub(crate) use handshake::Unfinished;
 pub(crate) use progress::Progress;
-pub(crate) use refusal::{SWALLOW_MAX, answer};
 use refusal::{Refused, redirect};
+pub(crate) use refusal::{SWALLOW_MAX, answer};
 pub(crate) use vigil::{Vigil, hand_over};
 
 /// Bytes of following requests from which no more are read while one is being answered; a last read may pass it. The

@@ -381,6 +381,7 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.abandon();
+        self.agenda.close();
     }
 }
 

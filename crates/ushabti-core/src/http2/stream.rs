@@ -21,19 +21,28 @@ use crate::link::{Exchange, Gone, Link, OUTBOX_HIGH, OUTBOX_LOW, Then, Turn};
 /// The streams of one connection that have something to do for its task.
 pub(super) struct Agenda {
     pub(super) link: Arc<Link>,
-    ready: Mutex<Vec<Arc<Stream>>>,
+    /// `None` when the task has ended: what is noted then is let go, or the two would keep each other for ever.
+    ready: Mutex<Option<Vec<Arc<Stream>>>>,
     /// Streams that somebody has: the task, or a worker, who may be at work for a client that has reset them.
     alive: AtomicUsize,
 }
 
 impl Agenda {
     pub(super) fn new(link: Arc<Link>) -> Arc<Self> {
-        Arc::new(Self { link, ready: Mutex::default(), alive: AtomicUsize::new(0) })
+        Arc::new(Self { link, ready: Mutex::new(Some(Vec::new())), alive: AtomicUsize::new(0) })
     }
 
     /// Exchanges the streams that were noted for `into`, which is empty. IO task.
     pub(super) fn take(&self, into: &mut Vec<Arc<Stream>>) {
-        std::mem::swap(&mut *self.ready.lock(), into);
+        if let Some(ready) = &mut *self.ready.lock() {
+            std::mem::swap(ready, into);
+        }
+    }
+
+    /// Lets go of what is noted, now and later. IO task, at its end.
+    pub(super) fn close(&self) {
+        let noted = self.ready.lock().take();
+        drop(noted);
     }
 
     /// How many streams somebody has. IO task.
@@ -43,8 +52,14 @@ impl Agenda {
 
     fn note(&self, stream: Arc<Stream>) {
         let mut ready = self.ready.lock();
-        ready.push(stream);
-        let is_first = ready.len() == 1;
+        let Some(noted) = &mut *ready else {
+            // Not under the lock: it may be the last that has the stream.
+            drop(ready);
+            drop(stream);
+            return;
+        };
+        noted.push(stream);
+        let is_first = noted.len() == 1;
         drop(ready);
         jitter::point();
         if is_first {

@@ -58,7 +58,7 @@ struct Frame {
 }
 
 impl Frame {
-    /// The error code of RST_STREAM or GOAWAY.
+    /// The error code of a reset, or of the frame that ends the connection.
     fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().expect("four bytes"))
@@ -135,6 +135,9 @@ impl Raw {
     }
 }
 
+/// Makes the next frames of a flood, by their number.
+type Next<'a> = Box<dyn FnMut(u32) -> Vec<u8> + 'a>;
+
 /// Sends what `next` makes until the server ends the connection, and returns the code that it gives.
 fn flood(running: &Running, begin: &[u8], mut next: impl FnMut(u32) -> Vec<u8>) -> u32 {
     let mut client = Raw::open(running);
@@ -163,7 +166,6 @@ fn floods_are_ended_and_others_are_served() {
     let ping = frame(PING, 0, 0, &[0; 8]);
     let too_wide = |stream: u32| frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes());
     let odd = |number: u32| 2 * number + 1;
-    type Next<'a> = Box<dyn FnMut(u32) -> Vec<u8> + 'a>;
     let floods: [(&str, Vec<u8>, Next<'_>); 10] = [
         ("resets", vec![], Box::new(|at| [get(odd(at), "/bytes/1"), reset(odd(at))].concat())),
         ("resets of bodies", vec![], Box::new(|at| [begin_post(odd(at), "/echo"), reset(odd(at))].concat())),

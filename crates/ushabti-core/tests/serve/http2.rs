@@ -347,3 +347,19 @@ fn a_client_that_waits_for_100_gets_it_before_it_sends() {
     drop(client);
     running.stop();
 }
+
+#[test]
+fn nothing_is_kept_of_a_connection_that_has_ended() {
+    let running = Running::start(config(), 4);
+    for _ in 0..3 {
+        let client = Client::connect(&running);
+        let held: Vec<_> = (0..3).map(|_| client.begin(get("/gate"), true)).collect();
+        running.wait_until("they are served", |stats| stats.dispatched % 3 == 0);
+        drop((held, client));
+        running.wait_until("it is over", |stats| stats.connections_open == 0);
+    }
+    running.gate.open();
+    let shared = std::sync::Arc::downgrade(running.server.shared());
+    running.stop();
+    assert_eq!(shared.strong_count(), 0, "a link that is left refers to its server");
+}

@@ -1,12 +1,14 @@
-// Asks the server of tests/interop/app.py with Node's HTTP client and prints what it found, as JSON.
+// Asks the server of tests/interop/app.py with Node's HTTP client, over TLS for https, and prints what it found, as JSON.
 import http from "node:http";
+import https from "node:https";
 
 const url = process.argv[2];
-const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+const protocol = url.startsWith("https:") ? https : http;
+const agent = new protocol.Agent({ keepAlive: true, maxSockets: 1 });
 
 function ask(method, path, { chunks = [], headers = {}, patient = false } = {}) {
   return new Promise((resolve, reject) => {
-    const request = http.request(url + path, { method, headers, agent }, (response) => {
+    const request = protocol.request(url + path, { method, headers, agent }, (response) => {
       const parts = [];
       response.on("data", (part) => parts.push(part));
       response.on("error", reject);

@@ -68,7 +68,7 @@ def test_paths_hold_wherever_the_process_goes(tmp_path: Path, monkeypatch: pytes
         ({"tls_cert": 1}, "tls_cert is 1: write the path of a file"),
         ({"tls_cert": "/a,,/b"}, "tls_cert is '/a,,/b': write paths of files, with commas between them"),
         ({"tls_cert": "/a\0"}, "tls_cert is '/a\\x00': write the path of a file"),
-        ({"tls_self_signed": "so-so_"}, "tls_self_signed is 'so-so_': that is no host name and no address"),
+        ({"tls_self_signed": "so/so"}, "tls_self_signed is 'so/so': that is no host name and no address"),
         ({"tls_self_signed": []}, "tls_self_signed is []: write on, off, or hosts and addresses"),
         ({"tls_self_signed": 1}, "tls_self_signed is 1: write on, off, or hosts and addresses"),
         ({"tls_self_signed": True, "tls_redirect": 80}, "tls_redirect is 80: write addresses such as"),
@@ -114,8 +114,17 @@ def test_its_hosts_can_be_chosen(hosts: Any, wanted: Any) -> None:
 
 
 def test_hosts_that_are_listened_on_are_among_them() -> None:
-    addresses = ["192.0.2.7:443", "[2001:db8::1]:443", "0.0.0.0:80", "[::]:80", ":81", "unix:app.sock", "fd://3"]
-    assert with_hosts_of(addresses, ("localhost", "192.0.2.7")) == ["localhost", "192.0.2.7", "2001:db8::1"]
+    addresses = [
+        "192.0.2.7:443",
+        "my_host:80",
+        "[2001:db8::1]:443",
+        "0.0.0.0:80",
+        "[::]:80",
+        ":81",
+        "unix:app.sock",
+        "fd://3",
+    ]
+    assert with_hosts_of(addresses, ("localhost", "192.0.2.7")) == ["localhost", "192.0.2.7", "my_host", "2001:db8::1"]
 
 
 @pytest.mark.parametrize("where", ["127.0.0.1:80", ["127.0.0.1:80"], ("127.0.0.1:80",)])

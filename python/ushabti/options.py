@@ -112,7 +112,7 @@ class Options(TLSOptions, total=False):
             "on",
             "Limits",
             "Whether clients may speak HTTP/2",
-            "browsers and proxies send many requests over one connection with it; clients that do not know it see no difference",
+            "browsers and proxies send many requests over one connection with it, and to others nothing changes",
         ),
     ]
     http2_streams: Annotated[

@@ -1,4 +1,4 @@
-"""HTTP/2 by prior knowledge: the same requests, answers and ends as with HTTP/1.1, several at once on one connection."""
+"""HTTP/2 by prior knowledge: the same requests, answers and ends as with HTTP/1.1, several at once."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -3,10 +3,8 @@
 //! A [`Responder`] is the right to answer one request. It is used up by the answer, so there cannot be two; dropped
 //! without an answer it sends a 500, so there is never none.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use ushabti_proto::error::ProtocolError;
 use ushabti_proto::http1::encode::{
     BodyLength, ConnectionField, EncodeError, LAST_CHUNK, body_forbidden, encode_chunk, encode_head, reason_phrase,
 };
@@ -24,6 +22,10 @@ use crate::server::Shared;
 use crate::stats::{Counters, Reason};
 use crate::websocket::{self, Style, Upgraded};
 
+mod refusal;
+
+pub use refusal::Refusal;
+
 /// What is told with 504.
 pub(crate) const TOO_LATE: &str = "the answer was not ready in time";
 
@@ -34,34 +36,6 @@ pub enum Length {
     Known(u64),
     /// Unknown until it ends.
     Stream,
-}
-
-/// What is answered to a request that is refused: a status, fields, and one sentence.
-#[derive(Debug, Clone)]
-pub struct Refusal {
-    /// The status.
-    pub status: u16,
-    /// Fields that the answer must have.
-    pub fields: Vec<(&'static str, String)>,
-    /// One sentence; empty where the status says it all.
-    pub detail: Cow<'static, str>,
-}
-
-impl Refusal {
-    /// A status and a sentence.
-    pub(crate) fn of(status: u16, detail: &'static str) -> Self {
-        Self { status, fields: Vec::new(), detail: Cow::Borrowed(detail) }
-    }
-
-    /// What is answered to a request that a fault of the client spoils.
-    pub(crate) fn of_fault(problem: ProtocolError) -> Self {
-        Self { status: problem.status(), fields: Vec::new(), detail: problem.to_string().into() }
-    }
-
-    /// A status that tells the methods of the path (RFC 9110 section 10.2.1).
-    pub(crate) fn allowing(status: u16, methods: String) -> Self {
-        Self { status, fields: vec![("allow", methods)], detail: Cow::Borrowed("") }
-    }
 }
 
 /// What the encoded head promises about the rest of the answer.

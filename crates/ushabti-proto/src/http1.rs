@@ -5,6 +5,7 @@
 
 pub mod chunked;
 pub mod connection;
+mod date;
 pub mod encode;
 pub mod framing;
 pub mod head;

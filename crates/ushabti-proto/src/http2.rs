@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::error::ProtocolError;
-use crate::fields::{is_token, trim_ows};
+use crate::fields::{forbidden_value_byte, is_token, trim_ows};
 use crate::http1::connection::Limits;
 use crate::http1::encode::{BodyLength, ConnectionField, EncodeError, Form, encode_as};
 use crate::http1::head::{HeadReader, RequestHead};
@@ -95,6 +95,9 @@ pub fn check_field(name: &[u8], value: &[u8]) -> Result<(), ProtocolError> {
     }
     if trim_ows(value).len() != value.len() {
         return Err(ProtocolError::SpaceAroundValue);
+    }
+    if let Some(byte) = forbidden_value_byte(value) {
+        return Err(ProtocolError::FieldValueSyntax(byte));
     }
     match name {
         b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {

@@ -16,7 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -29,7 +29,7 @@ use ushabti_proto::http1::head::RequestHead;
 use ushabti_proto::http2::{Pseudo, request_head};
 
 use crate::clock::{Deadline, Tick, ticks};
-use crate::connection::{LINGER, Place, SWALLOW_MAX, Vigil, answer, hand_over};
+use crate::connection::{DRAIN_GRACE, LINGER, Place, SWALLOW_MAX, Vigil, answer, hand_over};
 use crate::destination::Destination;
 use crate::link::{Gauge, Interest, LinkIo, Wake};
 use crate::reply::Refusal;
@@ -43,8 +43,8 @@ mod timing;
 
 use budget::Budget;
 use entry::{Entry, Fate, Refused, Subject};
-use stream::Agenda;
 pub(crate) use stream::Stream;
+use stream::{Agenda, Bell};
 use timing::Writing;
 
 /// What a client may send of one body, and of all bodies, before it hears that it was taken. It is taken as soon as it is
@@ -66,10 +66,13 @@ pub(crate) fn spawn(place: Place, pending: Vec<u8>) {
     let server = Arc::clone(&place.io.server);
     let (stream, gauge) = LinkIo::new(&place.io, &place.link, pending);
     let now = place.io.clock.now();
-    place.io.clock.set(place.key, place.io.clock.after(server.config.header_timeout));
+    let agenda = Agenda::new(Arc::clone(&place.link));
+    let patience = if server.is_draining() { DRAIN_GRACE } else { server.config.header_timeout };
+    place.io.clock.set(place.key, place.io.clock.after(patience));
     let task = Task {
         phase: Phase::Greeting(Box::new(builder(&server).handshake(stream))),
-        agenda: Agenda::new(Arc::clone(&place.link)),
+        bell: Bell::new(&place.link),
+        agenda,
         gauge,
         entries: Slab::new(),
         noted: Vec::new(),
@@ -116,6 +119,7 @@ struct Task {
     server: Arc<Shared>,
     phase: Phase,
     agenda: Arc<Agenda>,
+    bell: Arc<Bell>,
     gauge: Arc<Gauge>,
     entries: Slab<Entry>,
     /// Empty, and kept for its space.
@@ -163,10 +167,16 @@ impl Future for Task {
                     }
                 }
                 Poll::Ready(Err(problem)) => return this.close(Some(&problem), cx),
-                Poll::Pending if calls.has_expired && this.place.io.clock.is_due(this.place.key) => {
-                    return Poll::Ready(());
+                Poll::Pending => {
+                    let clock = &this.place.io.clock;
+                    if calls.drains {
+                        clock.set(this.place.key, clock.after(DRAIN_GRACE));
+                    } else if calls.has_expired && clock.is_due(this.place.key) {
+                        return Poll::Ready(());
+                    }
+                    this.go_on_reading(cx);
+                    return Poll::Pending;
                 }
-                Poll::Pending => return Poll::Pending,
             }
         } else if calls.drains {
             this.leave();
@@ -174,17 +184,32 @@ impl Future for Task {
         if calls.has_expired && this.expired().is_break() {
             return Poll::Ready(());
         }
-        this.run(cx)
+        this.bell.is_muted.store(true, Ordering::Relaxed);
+        let poll = this.run(cx);
+        this.bell.is_muted.store(false, Ordering::Relaxed);
+        if poll.is_pending() {
+            this.go_on_reading(cx);
+        }
+        poll
     }
 }
 
 impl Task {
+    /// Has the task polled again if there may be more to read: others have had their turn then.
+    fn go_on_reading(&self, cx: &Context<'_>) {
+        if self.gauge.reads_left.load(Ordering::Relaxed) == 0 {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     /// Takes requests in and sends answers out, as far as that goes now.
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = Waker::from(Arc::clone(&self.bell));
+        let mut own = Context::from_waker(&waker);
         loop {
             self.see_to_noted();
             let Phase::Open(frames) = &mut self.phase else { unreachable!("it is run when it is open") };
-            match frames.poll_accept(cx) {
+            match frames.poll_accept(&mut own) {
                 Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
                 Poll::Ready(Some(Err(problem))) => return self.close(Some(&problem), cx),
                 Poll::Ready(None) => return self.close(None, cx),
@@ -250,6 +275,9 @@ impl Task {
         if self.agenda.alive() >= 2 * server.config.http2_streams as usize {
             // Of requests that were reset while a worker has them there may be as many as of others. This one was not looked at,
             // so the client may send it again (RFC 9113 section 8.7).
+            let peer = self.place.link.peer();
+            let notice = || format!("{peer}: HTTP/2: workers have too many requests that it has reset; stream refused");
+            server.journal.peer_notice(notice);
             respond.send_reset(Reason::REFUSED_STREAM);
             return;
         }
@@ -348,8 +376,10 @@ impl Task {
         if problem.is_some_and(h2::Error::is_io) {
             return Poll::Ready(());
         }
-        self.phase = Phase::Lingering;
-        self.place.link.shutdown_write();
+        if matches!(std::mem::replace(&mut self.phase, Phase::Lingering), Phase::Greeting(_)) {
+            // An open connection was ended by h2, behind its last frame.
+            self.place.link.shutdown_write();
+        }
         self.place.io.clock.set(self.place.key, self.place.io.clock.after(LINGER));
         self.linger(cx)
     }

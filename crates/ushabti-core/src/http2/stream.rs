@@ -7,8 +7,8 @@
 //! Who may answer is decided as on a link: see `link::exchange`.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Wake;
 use std::time::Duration;
 
@@ -64,6 +64,36 @@ impl Agenda {
         jitter::point();
         if is_first {
             self.link.call();
+        }
+    }
+}
+
+/// What `h2` wakes the task by.
+pub(super) struct Bell {
+    /// The socket keeps whom it wakes, so it is not kept.
+    link: Weak<Link>,
+    /// The task is at it: it asks `h2` again, behind whatever it lets it do. Each answer would wake it once more otherwise, for
+    /// nothing.
+    pub(super) is_muted: AtomicBool,
+}
+
+impl Bell {
+    pub(super) fn new(link: &Arc<Link>) -> Arc<Self> {
+        Arc::new(Self { link: Arc::downgrade(link), is_muted: AtomicBool::new(false) })
+    }
+}
+
+impl Wake for Bell {
+    /// Something has happened to the connection. IO thread.
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.is_muted.load(Ordering::Relaxed) {
+            if let Some(link) = self.link.upgrade() {
+                link.call();
+            }
         }
     }
 }

@@ -134,8 +134,8 @@ impl AsyncRead for LinkIo {
         if self.taken == self.pending.len() {
             self.check()?;
             if self.gauge.reads_left.load(Ordering::Relaxed) == 0 {
-                // A client that sends without end must not keep the others from their turn.
-                cx.waker().wake_by_ref();
+                // A client that sends without end must not keep the others from their turn. The task sees to it that it has
+                // another.
                 return Poll::Pending;
             }
             self.gauge.reads_left.fetch_sub(1, Ordering::Relaxed);

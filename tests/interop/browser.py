@@ -142,7 +142,13 @@ class Browser:
         root = ("--no-sandbox",) if os.geteuid() == 0 else ()
         options = {"binary": str(chromium), "args": [*_ARGUMENTS, *root, f"--user-data-dir={folder}/profile"]}
         timeouts = {"script": int(PATIENCE_S * 1000), "pageLoad": int(PATIENCE_S * 1000)}
-        wanted = {"browserName": "chrome", "timeouts": timeouts, "goog:chromeOptions": options}
+        # Those made for development are trusted by nobody.
+        wanted = {
+            "browserName": "chrome",
+            "acceptInsecureCerts": True,
+            "timeouts": timeouts,
+            "goog:chromeOptions": options,
+        }
         self._driver = driver
         session = driver.command("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         self._session = f"/session/{session['sessionId']}"

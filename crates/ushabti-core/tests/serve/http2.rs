@@ -158,6 +158,33 @@ fn a_body_is_read_whole_beyond_any_window() {
 }
 
 #[test]
+fn bodies_that_come_side_by_side_come_whole() {
+    let mut config = config();
+    config.body_bytes_max = 8 << 20;
+    let running = Running::start(config, 2);
+    let client = Client::connect(&running);
+    let sent = Bytes::from((0..4_000_000_u32).map(|at| at as u8).collect::<Vec<_>>());
+    let mut length = post("/echo");
+    length.headers_mut().insert("content-length", sent.len().into());
+    let (answers, streams): (Vec<_>, Vec<_>) = (0..8).map(|_| client.begin(length.clone(), false)).unzip();
+    for mut stream in streams {
+        let sent = sent.clone();
+        client.runtime.spawn(async move { send(&mut stream, sent).await.expect("the server takes it") });
+    }
+    // They are read together, or one that is not read would keep the window from the others.
+    let all: Vec<_> = answers
+        .into_iter()
+        .map(|answer| client.runtime.spawn(async move { read(answer.await.expect("an answer").into_body()).await }))
+        .collect();
+    for body in all {
+        let body = client.runtime.block_on(in_time(body)).expect("no panic").expect("a whole body");
+        assert!(body == sent);
+    }
+    drop(client);
+    running.stop();
+}
+
+#[test]
 fn a_body_that_is_too_large_is_answered_413_whether_it_says_so_or_not() {
     let mut config = config();
     config.body_bytes_max = 1000;

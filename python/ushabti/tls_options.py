@@ -85,7 +85,7 @@ class TLSOptions(TypedDict, total=False):
             count(1, 1_000_000),
             1000,
             "TLS",
-            "TLS handshakes unfinished at once; one more cuts the oldest",
+            "TLS handshakes unfinished at once; one more cuts the oldest, if that began more than a second ago",
             "some seconds' work of one core; who means it has finished by then, and who does not keeps nobody out",
         ),
     ]

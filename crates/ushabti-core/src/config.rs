@@ -57,7 +57,7 @@ pub struct Config {
     pub access_log: AccessLog,
     /// What listeners of TLS use; `None` where there are none.
     pub tls: Option<Arc<Tls>>,
-    /// TLS handshakes that may be unfinished at once; one more cuts the oldest.
+    /// TLS handshakes that may be unfinished at once; one more cuts the oldest that is not quite new.
     pub handshakes_max: usize,
     /// What holds for WebSockets.
     pub websocket: websocket::Config,

@@ -102,14 +102,15 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.io.clock.remove(self.key);
+        if !self.link.is_busy() && !self.link.is_queued() {
+            // With TLS the end has to be told, or the client cannot know that nobody has cut the connection.
+            self.link.end_secure();
+        }
         let is_held = Arc::strong_count(&self.link) > 1;
         if is_held || self.link.is_busy() || self.link.is_upgraded() || self.link.is_queued() {
             // A worker still has the request: its answer will be discarded, and it may ask whether the client is there.
             // So will be what is still sent to a WebSocket. The client should not have to wait for them.
             self.link.abandon();
-        } else {
-            // With TLS the end has to be told, or the client cannot know that nobody has cut the connection.
-            self.link.end_secure();
         }
         if let Some(socket) = self.link.take_upgrade() {
             websocket::discard(socket, &self.io.server);

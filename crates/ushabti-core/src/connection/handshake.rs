@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Connection, Flow};
+use crate::clock::{Tick, ticks};
 use crate::io_thread::Io;
 use crate::link::{Bound, Interest, Link, Wake};
 use crate::stats::Reason;
 use crate::tls::{Session, TlsInfo};
 
+/// For so long a handshake is not cut.
+const MERCY: Duration = Duration::from_secs(1);
 /// How long a stopping server waits for a handshake that has begun.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// Says in place of an alert that the time is up (RFC 8446 section 6): `user_canceled` and `close_notify`, not encrypted.
@@ -19,7 +22,7 @@ const GIVEN_UP: &[u8] = &[21, 3, 3, 0, 2, 1, 90, 21, 3, 3, 0, 2, 1, 0];
 #[derive(Default)]
 pub(crate) struct Unfinished {
     next: u64,
-    links: BTreeMap<u64, Arc<Link>>,
+    links: BTreeMap<u64, (Tick, Arc<Link>)>,
 }
 
 /// A place among them, until it is dropped.
@@ -29,17 +32,22 @@ struct Turn {
 }
 
 impl Turn {
-    /// Takes a place. Where there is none left the oldest has to go: who means to shake hands has mostly done so by then, and
-    /// who does not shall not keep the others out.
+    /// Takes a place. Where there is none left the oldest have to go: who means to shake hands has mostly done so by then, and
+    /// who does not shall not keep the others out. Those who came just now stay, however many they are: in a rush of honest clients
+    /// nobody would get through otherwise.
     fn take(io: &Arc<Io>, link: &Arc<Link>) -> Self {
+        let now = io.clock.now();
         let mut unfinished = io.unfinished.lock();
         let number = unfinished.next;
         unfinished.next += 1;
-        unfinished.links.insert(number, Arc::clone(link));
-        let oldest =
-            if unfinished.links.len() > io.server.config.handshakes_max { unfinished.links.pop_first() } else { None };
+        unfinished.links.insert(number, (now, Arc::clone(link)));
+        let surplus = unfinished.links.len().saturating_sub(io.server.config.handshakes_max);
+        let old = unfinished.links.iter().take_while(|(_, (since, _))| now >= since + ticks(MERCY)).take(surplus);
+        let last = old.last().map(|(&number, _)| number);
+        let stay = last.map(|last| unfinished.links.split_off(&(last + 1)));
+        let oldest = stay.map(|stay| std::mem::replace(&mut unfinished.links, stay));
         drop(unfinished);
-        if let Some((_, oldest)) = oldest {
+        for (_, (_, oldest)) in oldest.into_iter().flatten() {
             io.server.counters.count_refusal(Reason::Handshake);
             let peer = oldest.peer();
             io.server.journal.peer_notice(|| format!("{peer}: too many TLS handshakes at once; the oldest was cut"));

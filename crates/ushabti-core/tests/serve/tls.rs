@@ -171,6 +171,10 @@ fn the_oldest_of_too_many_handshakes_has_to_go() {
     let secure = Secure::start(config, 1);
     let mut idle: Vec<_> = (0..30).map(|_| secure.running.connect()).collect();
     secure.running.wait_until("all are there", |stats| stats.connections_accepted == 30);
+    // Those who came just now are left alone.
+    assert_eq!(secure.connect().get("/bytes/1").status, 200);
+    assert_eq!(secure.running.stats().refusals[10], 0);
+    std::thread::sleep(Duration::from_millis(1100));
     assert_eq!(secure.connect().get("/bytes/1").status, 200);
     for client in &mut idle[..20] {
         assert_eq!(client.rest(), b"");

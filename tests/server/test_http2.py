@@ -327,6 +327,17 @@ def test_large_bodies_come_whole_side_by_side(serve):
         assert all(body == sent[::-1] for body in bodies.values())
 
 
+def test_over_tls_it_is_what_both_sides_prefer(serve):
+    running = serve(
+        lambda request: f"{request.http_version} {request.scheme} {len(request.body)}", tls_self_signed=True
+    )
+    for http2, version in [(True, "2"), (False, "1.1")]:
+        options: dict[str, Any] = {"verify": False, "trust_env": False, "timeout": 10}
+        with httpx.Client(base_url=running.url, http2=http2, **options) as client:
+            answer = client.post("/", content=b"x" * 3_000_000)
+            assert (answer.http_version, answer.text) == (f"HTTP/{version}", f"{version} https 3000000")
+
+
 def test_access_log_names_the_version(serve, opened: Opened, log: Log):
     opened(serve(lambda request: "ok", access_log="text")).get("/here")
     log.wait('"GET /here HTTP/2" 200 2')

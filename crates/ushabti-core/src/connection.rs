@@ -25,13 +25,13 @@ use crate::request::Request;
 use crate::server::Counted;
 use crate::websocket;
 
-mod handshake;
+mod greeting;
 mod progress;
 mod refusal;
 mod timing;
 mod vigil;
 
-pub(crate) use handshake::Unfinished;
+pub(crate) use greeting::{Full, Unfinished};
 pub(crate) use progress::Progress;
 use refusal::{Refused, redirect};
 pub(crate) use refusal::{SWALLOW_MAX, answer};
@@ -54,13 +54,6 @@ enum Incoming {
     Accepted(Arc<Request>),
     /// It has been refused; the answer goes out when the body has been read and thrown away.
     Refused(Box<Refused>),
-}
-
-/// What has as many connections as it may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Full {
-    Server,
-    Client,
 }
 
 /// What the task does next.
@@ -191,34 +184,6 @@ impl Connection {
                 Flow::Http2 => http2::spawn(self.place, self.pending),
                 _ => {}
             }
-        }
-    }
-
-    /// Tells a client for which there is no room so, and ends the connection.
-    pub(crate) async fn turn_away(mut self, full: Full) {
-        let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
-        let (status, detail) = match full {
-            Full::Server => (503, "the server has as many connections as it can take"),
-            Full::Client => (429, "this client has as many connections as it may have"),
-        };
-        self.io.server.journal.peer_notice(|| format!("{}: {detail}; answered {status}", self.link.peer()));
-        let flow = match self.greet().await {
-            Ok(()) => self.answer_now(None, false, status, fields, detail, Instant::now()),
-            Err(flow) => flow,
-        };
-        self.serve(flow).await;
-    }
-
-    /// Does what comes before HTTP.
-    ///
-    /// # Errors
-    ///
-    /// How the connection goes on if there comes no HTTP.
-    async fn greet(&mut self) -> Result<(), Flow> {
-        match self.kind {
-            // Its state is kept apart: a connection that rests has none of it.
-            Kind::Tls => Box::pin(self.shake_hands()).await,
-            Kind::Plain | Kind::Redirect => Ok(()),
         }
     }
 
@@ -462,12 +427,6 @@ impl Connection {
         self.progress = Progress::from(self.io.clock.tick_at(request.received));
         self.incoming = Some(Incoming::Accepted(Arc::new(request)));
         Ok(())
-    }
-
-    /// What comes after the greeting: the handshake of TLS may have agreed on HTTP/2.
-    fn first(&self) -> Flow {
-        let is_http2 = self.link.tls_info().is_some_and(|tls| tls.protocol.as_deref() == Some("h2"));
-        if is_http2 { Flow::Http2 } else { Flow::Read }
     }
 
     fn channel(&self) -> Channel {

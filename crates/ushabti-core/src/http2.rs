@@ -61,6 +61,15 @@ const FAULTS_MAX: usize = 256;
 /// So many reads, of 64 KiB each at most, are made for one connection before others have a turn.
 const READS_IN_A_ROW: u32 = 4;
 
+/// What a client is sent for whom there is no room: settings, as everybody begins, and the farewell with `ENHANCE_YOUR_CALM` (RFC
+/// 9113 sections 6.5 and 6.8). It has not looked at any stream, so all may be sent again.
+pub(crate) fn turned_away(detail: &str) -> Vec<u8> {
+    let length = u32::try_from(8 + detail.len()).expect("one sentence").to_be_bytes();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let goaway = [length[1], length[2], length[3], 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+    [&settings[..], &goaway, detail.as_bytes()].concat()
+}
+
 /// Starts the task of a connection. `pending` was read before, and begins with the preface if it is not empty.
 pub(crate) fn spawn(place: Place, pending: Vec<u8>) {
     let server = Arc::clone(&place.io.server);

@@ -24,22 +24,28 @@ struct Secure {
 
 impl Secure {
     fn start(config: Config, workers: usize) -> Self {
+        Self::start_with(config, workers, &[])
+    }
+
+    /// Both sides speak these protocols.
+    fn start_with(config: Config, workers: usize, protocols: &[&[u8]]) -> Self {
         let settings = Settings {
             certificates: Vec::new(),
             self_signed: Some(vec!["localhost".to_owned()]),
             clients: Clients::Ignored,
-            http2: false,
+            http2: protocols.contains(&&b"h2"[..]),
         };
         let tls = Tls::load(settings).expect("a certificate can be made");
         let mut roots = RootCertStore::empty();
         let certificate = tls.self_signed_certificate().expect("it was made").to_vec();
         roots.add(CertificateDer::from(certificate)).expect("a certificate");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let client = ClientConfig::builder_with_provider(provider)
+        let mut client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("ring has them")
             .with_root_certificates(roots)
             .with_no_client_auth();
+        client.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let running = Running::start_kind(Config { tls: Some(Arc::new(tls)), ..config }, Kind::Tls, workers);
         Self { running, client: Arc::new(client) }
     }
@@ -196,6 +202,25 @@ fn who_is_turned_away_is_told_so_by_tls() {
     let mut second = secure.connect();
     second.stream.flush().expect("the handshake");
     assert_eq!(second.answer().status, 503);
+    drop((first, second));
+    secure.running.stop();
+}
+
+#[test]
+fn who_is_turned_away_is_told_so_by_http2() {
+    let mut config = config();
+    config.connections_max = 1;
+    let secure = Secure::start_with(config, 1, &[b"h2"]);
+    let mut first = secure.connect();
+    first.stream.flush().expect("the handshake");
+    secure.running.wait_until("it is there", |stats| stats.connections_open == 1);
+    let mut second = secure.connect();
+    second.stream.flush().expect("the handshake");
+    let rest = second.rest();
+    assert_eq!(rest[..9], [0, 0, 0, 4, 0, 0, 0, 0, 0], "settings");
+    assert_eq!((rest[12], rest[22..26].to_vec()), (7, vec![0, 0, 0, 11]), "ENHANCE_YOUR_CALM");
+    assert!(rest.ends_with(b"the server has as many connections as it can take"));
+    assert_eq!(secure.running.stats().refusals[5], 1);
     drop((first, second));
     secure.running.stop();
 }

@@ -1,4 +1,4 @@
-//! What comes before the first request on a connection that speaks TLS.
+//! What comes before the first request: the handshake of TLS, and the word to clients for whom there is no room.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, Flow};
 use crate::clock::{Tick, ticks};
+use crate::http2;
 use crate::io_thread::Io;
 use crate::link::{Bound, Interest, Link, Wake};
+use crate::listener::Kind;
 use crate::stats::Reason;
 use crate::tls::{Session, TlsInfo};
 
@@ -17,6 +19,22 @@ const MERCY: Duration = Duration::from_secs(1);
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// Says in place of an alert that the time is up (RFC 8446 section 6): `user_canceled` and `close_notify`, not encrypted.
 const GIVEN_UP: &[u8] = &[21, 3, 3, 0, 2, 1, 90, 21, 3, 3, 0, 2, 1, 0];
+
+/// What has as many connections as it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    Server,
+    Client,
+}
+
+impl Full {
+    fn reason(self) -> Reason {
+        match self {
+            Self::Server => Reason::Connections,
+            Self::Client => Reason::Client,
+        }
+    }
+}
 
 /// The connections of one IO thread whose handshake has not ended, oldest first.
 #[derive(Default)]
@@ -64,12 +82,52 @@ impl Drop for Turn {
 }
 
 impl Connection {
+    /// Tells a client for which there is no room so, and ends the connection.
+    pub(crate) async fn turn_away(mut self, full: Full) {
+        let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
+        let (status, detail) = match full {
+            Full::Server => (503, "the server has as many connections as it can take"),
+            Full::Client => (429, "this client has as many connections as it may have"),
+        };
+        self.io.server.journal.peer_notice(|| format!("{}: {detail}; answered {status}", self.link.peer()));
+        let flow = match self.greet().await {
+            Ok(()) if self.first() == Flow::Http2 => {
+                self.io.server.counters.count_refusal(full.reason());
+                // If the connection is lost the next wait says so.
+                let _ = self.link.send_frame(&http2::turned_away(detail), &[], Bound::None);
+                Flow::Linger
+            }
+            Ok(()) => self.answer_now(None, false, status, fields, detail, Instant::now()),
+            Err(flow) => flow,
+        };
+        self.serve(flow).await;
+    }
+
+    /// Does what comes before HTTP.
+    ///
+    /// # Errors
+    ///
+    /// How the connection goes on if there comes no HTTP.
+    pub(super) async fn greet(&mut self) -> Result<(), Flow> {
+        match self.kind {
+            // Its state is kept apart: a connection that rests has none of it.
+            Kind::Tls => Box::pin(self.shake_hands()).await,
+            Kind::Plain | Kind::Redirect => Ok(()),
+        }
+    }
+
+    /// What comes after the greeting: the handshake of TLS may have agreed on HTTP/2.
+    pub(super) fn first(&self) -> Flow {
+        let is_http2 = self.link.tls_info().is_some_and(|tls| tls.protocol.as_deref() == Some("h2"));
+        if is_http2 { Flow::Http2 } else { Flow::Read }
+    }
+
     /// Shakes hands, if the connection is to speak TLS; what is agreed on is in the link then.
     ///
     /// # Errors
     ///
     /// How the connection goes on if it comes to nothing.
-    pub(super) async fn shake_hands(&mut self) -> Result<(), Flow> {
+    async fn shake_hands(&mut self) -> Result<(), Flow> {
         let Some(tls) = self.io.server.config.tls.clone() else { return Ok(()) };
         let mut session = match Session::new(tls.config()) {
             Ok(session) => session,

@@ -152,7 +152,7 @@ impl Connection {
             place,
             kind,
             protocol: Protocol::new(),
-            is_new: io_http2,
+            is_new: io_http2 && kind == Kind::Plain,
             pending: Vec::new(),
             incoming: None,
             timed: true,

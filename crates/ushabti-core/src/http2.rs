@@ -29,7 +29,7 @@ use ushabti_proto::http1::head::RequestHead;
 use ushabti_proto::http2::{Pseudo, request_head};
 
 use crate::clock::{Deadline, Tick, ticks};
-use crate::connection::{DRAIN_GRACE, LINGER, Place, SWALLOW_MAX, Vigil, answer, hand_over};
+use crate::connection::{DRAIN_GRACE, LINGER, Place, Progress, SWALLOW_MAX, Vigil, answer, hand_over};
 use crate::destination::Destination;
 use crate::link::{Gauge, Interest, LinkIo, Wake};
 use crate::reply::Refusal;
@@ -58,6 +58,8 @@ const SEND_BUFFER: usize = 64 * 1024;
 const FIELD_OVERHEAD: usize = 32;
 /// Faults of single streams that a client may commit until the connection ends.
 const FAULTS_MAX: usize = 256;
+/// Bodies of the greatest size that a connection may hold, beside the one that comes.
+const BODIES_MAX: u64 = 4;
 /// So many reads, of 64 KiB each at most, are made for one connection before others have a turn.
 const READS_IN_A_ROW: u32 = 4;
 
@@ -92,6 +94,10 @@ pub(crate) fn spawn(place: Place, pending: Vec<u8>) {
         midway: None,
         writing: None,
         budget: Budget::new(now),
+        held: 0,
+        stalled: 0,
+        taking: Progress::default(),
+        told: None,
         is_calmed: false,
         server,
         place,
@@ -146,6 +152,13 @@ struct Task {
     /// While bytes wait for the client.
     writing: Option<Writing>,
     budget: Budget,
+    /// Bytes of bodies that the requests of the connection hold.
+    held: u64,
+    /// Answers for which the client's windows have had no room, and what it takes of all answers since there are some.
+    stalled: usize,
+    taking: Progress,
+    /// When the client was told to go because the server stops.
+    told: Option<Tick>,
     /// The client was told to calm down.
     is_calmed: bool,
     /// The last to be dropped: it gives the connection up.
@@ -252,11 +265,23 @@ impl Task {
     fn advance(&mut self, key: usize) {
         let now = self.place.io.clock.now();
         let entry = &mut self.entries[key];
-        match entry.advance(now) {
+        let (held, was_stalled) = (entry.held, entry.stall().is_some());
+        let fate = entry.advance(now);
+        self.held += entry.held - held;
+        let is_stalled = entry.stall().is_some();
+        self.taking.add(std::mem::take(&mut entry.sent), now);
+        self.count_stalled(was_stalled, is_stalled, now);
+        match fate {
             Fate::Open => {
-                if let Some(since) = entry.stalled() {
-                    let time = self.server.config.write_timeout;
-                    self.arm(since.saturating_add(ticks(time)), time);
+                if self.entries[key].incoming.is_some() && self.held > self.held_max(key) {
+                    let entry = &mut self.entries[key];
+                    let incoming = entry.incoming.take().expect("it was looked at just now");
+                    self.held -= std::mem::take(&mut entry.held);
+                    let refusal = Refusal {
+                        fields: vec![("retry-after", "1".to_owned())],
+                        ..Refusal::of(503, "the requests of this connection hold as much as they may")
+                    };
+                    self.refuse(key, incoming.subject.head(), &refusal);
                 }
             }
             Fate::Complete(Subject::Accepted(request)) => self.dispatch(key, request),
@@ -266,14 +291,43 @@ impl Task {
             }
             Fate::Faulty(subject, problem) => self.refuse(key, subject.head(), &fault(&self.place, problem)),
             Fate::Done => {
-                self.entries.remove(key);
+                self.remove(key);
                 self.budget.answered();
             }
             Fate::Lost => {
-                self.entries.remove(key).stream.abandon();
+                self.remove(key).stream.abandon();
                 if !self.budget.reset() {
                     self.calm("resets requests without end");
                 }
+            }
+        }
+    }
+
+    /// How much the bodies of the connection may hold while that of one stream comes: some of the greatest that the server takes,
+    /// beside its own. The limit of one body is none of the connection, which may have a hundred.
+    fn held_max(&self, key: usize) -> u64 {
+        let own = self.entries[key].incoming.as_ref().map_or(0, |incoming| incoming.bytes_max);
+        self.server.config.body_bytes_max.saturating_mul(BODIES_MAX).saturating_add(own)
+    }
+
+    /// Forgets a stream.
+    pub(super) fn remove(&mut self, key: usize) -> Entry {
+        let entry = self.entries.remove(key);
+        self.held -= entry.held;
+        let now = self.place.io.clock.now();
+        self.count_stalled(entry.stall().is_some(), false, now);
+        entry
+    }
+
+    fn count_stalled(&mut self, before: bool, after: bool, now: Tick) {
+        if before != after {
+            self.stalled = if after { self.stalled + 1 } else { self.stalled - 1 };
+            if after && self.stalled == 1 {
+                self.taking = Progress::from(now);
+            }
+            if after {
+                let time = self.server.config.write_timeout;
+                self.arm(now.saturating_add(ticks(time)), time);
             }
         }
     }
@@ -287,6 +341,15 @@ impl Task {
             let peer = self.place.link.peer();
             let notice = || format!("{peer}: HTTP/2: workers have too many requests that it has reset; stream refused");
             server.journal.peer_notice(notice);
+            respond.send_reset(Reason::REFUSED_STREAM);
+            if !self.budget.reset() {
+                self.calm("asks for more than workers can take, without end");
+            }
+            return;
+        }
+        let grace = ticks(DRAIN_GRACE);
+        if self.told.is_some_and(|told| self.place.io.clock.now() > told.saturating_add(grace)) {
+            // It goes on as if it had not heard.
             respond.send_reset(Reason::REFUSED_STREAM);
             return;
         }
@@ -350,6 +413,7 @@ impl Task {
     /// Tells the client to go: what it has begun is served to its end (RFC 9113 section 6.8).
     fn leave(&mut self) {
         self.is_leaving = true;
+        self.told.get_or_insert(self.place.io.clock.now());
         if let Phase::Open(frames) = &mut self.phase {
             frames.graceful_shutdown();
         }

@@ -80,6 +80,9 @@ const UPGRADED: u32 = 1 << 10;
 /// Everything is encrypted: see `secure`.
 const SECURE: u32 = 1 << 11;
 
+/// So many writes, of 64 KiB each with TLS, are made for one connection before others have a turn.
+const WRITES_IN_A_ROW: u32 = 16;
+
 /// Bytes in the outbox from which a streaming worker waits, and below which it goes on.
 pub(crate) const OUTBOX_HIGH: usize = 256 * 1024;
 pub(crate) const OUTBOX_LOW: usize = 64 * 1024;
@@ -348,7 +351,7 @@ impl Link {
     }
 
     fn poll_flush(&self, cx: &mut Context<'_>, progress: &mut impl FnMut(usize)) -> Poll<io::Result<()>> {
-        loop {
+        for _ in 0..WRITES_IN_A_ROW {
             let mut guard = ready!(self.socket.poll_write_ready(cx))?;
             let mut outbox = self.outbox.lock();
             if outbox.is_empty() {
@@ -380,6 +383,9 @@ impl Link {
                 Err(problem) => return Poll::Ready(Err(problem)),
             }
         }
+        // A client that takes all as quickly as it comes must not keep the thread from the others.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Takes the WebSocket that the connection has become. Whoever gets it answers for it.

@@ -177,8 +177,12 @@ impl Connection {
         }
         let info = TlsInfo::of(session.state(), server_name.as_deref());
         self.link.secure(session, Arc::new(info));
-        // The first request has as long as that of a connection without TLS.
-        self.io.clock.set(self.place.key, self.io.clock.after(self.io.server.config.header_timeout));
+        if self.before_drain.is_some() {
+            self.grace();
+        } else {
+            // The first request has as long as that of a connection without TLS.
+            self.io.clock.set(self.place.key, self.io.clock.after(self.io.server.config.header_timeout));
+        }
         Ok(())
     }
 

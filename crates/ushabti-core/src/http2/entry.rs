@@ -13,10 +13,12 @@ use ushabti_proto::http1::framing::BodyFraming;
 use ushabti_proto::http1::head::RequestHead;
 use ushabti_proto::http2::{Head, check_field};
 
+use super::SEND_BUFFER;
 use super::stream::Stream;
 use crate::channel::Channel;
 use crate::clock::Tick;
 use crate::connection::{Progress, SWALLOW_MAX, Vigil};
+use crate::journal::Level;
 use crate::link::Exchange;
 use crate::reply::Refusal;
 use crate::request::Request;
@@ -36,8 +38,12 @@ pub(super) struct Entry {
     /// Taken out of the outbox, and not yet sent: the client's windows have no room.
     parts: VecDeque<Bytes>,
     end: Option<bool>,
-    /// Since when they have had none.
-    stalled: Option<Tick>,
+    /// How they have had room since they had none first, while something waits.
+    stall: Option<Progress>,
+    /// Bytes of its body that were read, and that it holds.
+    pub(super) held: u64,
+    /// Bytes of its answer that were sent since this was looked at.
+    pub(super) sent: u64,
 }
 
 /// What a request comes for.
@@ -80,7 +86,7 @@ pub(super) struct Incoming {
     pub(super) subject: Subject,
     body: RecvStream,
     bytes: u64,
-    bytes_max: u64,
+    pub(super) bytes_max: u64,
     pub(super) progress: Progress,
     /// The client waits for 100 (Continue).
     continue_wanted: bool,
@@ -121,7 +127,9 @@ impl Entry {
             vigil: None,
             parts: VecDeque::new(),
             end: None,
-            stalled: None,
+            stall: None,
+            held: 0,
+            sent: 0,
         }
     }
 
@@ -174,6 +182,7 @@ impl Entry {
                 Poll::Ready(Some(Ok(data))) => {
                     incoming.continue_wanted = false;
                     incoming.bytes += data.len() as u64;
+                    self.held += data.len() as u64;
                     if incoming.bytes > incoming.bytes_max {
                         break Err(ProtocolError::ContentTooLarge);
                     }
@@ -228,8 +237,15 @@ impl Entry {
                         self.parts.push_front(rest);
                     }
                     let is_all = self.parts.is_empty() && self.end == Some(false);
-                    let sender = self.respond.send_response(response(head, &first), is_all)?;
-                    self.stream.taken(head.length);
+                    let length = head.length;
+                    let Some(response) = response(head, &first) else {
+                        let message = "HTTP/2: an answer has a field that cannot be sent; stream reset".to_owned();
+                        self.stream.link().server().journal.notice(Level::Error, message);
+                        self.respond.send_reset(Reason::INTERNAL_ERROR);
+                        return Ok(true);
+                    };
+                    let sender = self.respond.send_response(response, is_all)?;
+                    self.stream.taken(length);
                     if is_all {
                         return Ok(true);
                     }
@@ -244,14 +260,15 @@ impl Entry {
             },
         };
         while let Some(part) = self.parts.front_mut() {
-            sender.reserve_capacity(part.len());
+            // No more: the frames' code counts in 32 bits, and others want a share of the connection's window.
+            sender.reserve_capacity(part.len().min(SEND_BUFFER));
             let room = sender.capacity();
             if room == 0 {
                 match sender.poll_capacity(cx) {
                     Poll::Ready(Some(Ok(_))) => continue,
                     Poll::Ready(_) => return Err(Reset),
                     Poll::Pending => {
-                        self.stalled.get_or_insert(now);
+                        self.stall.get_or_insert_with(|| Progress::from(now));
                         self.sender = Some(sender);
                         return Ok(false);
                     }
@@ -264,12 +281,16 @@ impl Entry {
             }
             let is_all = self.parts.is_empty() && self.end == Some(false);
             sender.send_data(piece, is_all)?;
-            self.stalled = None;
+            self.sent += count as u64;
+            if let Some(stall) = &mut self.stall {
+                stall.add(count as u64, now);
+            }
             self.stream.taken(count);
             if is_all {
                 return Ok(true);
             }
         }
+        self.stall = None;
         match self.end {
             Some(true) => {
                 // Short of its end: the client can tell that this is not the whole body.
@@ -286,9 +307,9 @@ impl Entry {
         Ok(false)
     }
 
-    /// Since when the client's windows have had no room for what waits for it.
-    pub(super) fn stalled(&self) -> Option<Tick> {
-        self.stalled
+    /// How the client's windows have had room for what waits for it, since they had none.
+    pub(super) fn stall(&self) -> Option<&Progress> {
+        self.stall.as_ref()
     }
 
     /// Ends it for the client's fault.
@@ -300,15 +321,16 @@ impl Entry {
     }
 }
 
-/// The head of an answer as the frames' code takes it. Values are parts of `bytes`.
-fn response(head: Head, bytes: &Bytes) -> Response<()> {
+/// The head of an answer as the frames' code takes it; `None` if it does not: a name of 64 KiB, or tens of thousands of fields.
+/// Values are parts of `bytes`.
+fn response(head: Head, bytes: &Bytes) -> Option<Response<()>> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).expect("the encoder has checked it");
     let fields = response.headers_mut();
     for (name, value) in head.fields(bytes) {
-        let name = HeaderName::from_bytes(&bytes[name]).expect("the encoder has checked that it is a token");
+        let name = HeaderName::from_bytes(&bytes[name]).ok()?;
         let value = HeaderValue::from_maybe_shared(bytes.slice(value)).expect("the encoder has checked its bytes");
-        fields.append(name, value);
+        fields.try_append(name, value).ok()?;
     }
-    response
+    Some(response)
 }

@@ -109,8 +109,13 @@ impl Task {
             self.calm("a frame did not arrive in time");
             return ControlFlow::Continue(());
         }
+        let is_slow = self.stalled > 0 && {
+            let due = self.taking.due(ticks(self.server.config.write_timeout), self.server.config.rate_min);
+            self.arm(due.max(now + 1), self.server.config.write_timeout);
+            due <= now
+        };
         for key in self.entries.iter().map(|(key, _)| key).collect::<Vec<_>>() {
-            self.expire_stream(key, now);
+            self.expire_stream(key, now, is_slow);
         }
         if self.is_busy || !self.entries.is_empty() {
             return ControlFlow::Continue(());
@@ -132,8 +137,10 @@ impl Task {
         rested >= ticks(self.server.config.keep_alive)
     }
 
-    /// Does what is due of one stream, and notes what is due next.
-    fn expire_stream(&mut self, key: usize, now: Tick) {
+    /// Does what is due of one stream, and notes what is due next. `is_slow`: the client takes too little of all that waits for
+    /// it. Else a stream whose turn at the windows has not come is in no fault: with others beside it, it may rest for as long
+    /// as they all together, and owes its share of the rate.
+    fn expire_stream(&mut self, key: usize, now: Tick, is_slow: bool) {
         let config = &self.server.config;
         let (body_timeout, write_timeout) = (config.body_timeout, config.write_timeout);
         // The rate is the connection's, of which each stream owes its share.
@@ -149,17 +156,19 @@ impl Task {
             self.time_out(key, &incoming.subject);
             return;
         }
-        if let Some(since) = entry.stalled() {
-            let due = since.saturating_add(ticks(write_timeout));
-            if due > now {
+        if let Some(stall) = entry.stall() {
+            let others = self.stalled.max(1) as u64;
+            let due = stall.due(ticks(write_timeout).saturating_mul(others), config.rate_min / others);
+            if due > now && !is_slow {
                 self.arm(due, write_timeout);
                 return;
             }
             let peer = self.place.link.peer();
-            let notice = || format!("{peer}: HTTP/2: gave no window to its answer for {write_timeout:?}; stream reset");
+            let notice =
+                || format!("{peer}: HTTP/2: gave too little window to its answer for {write_timeout:?}; stream reset");
             self.server.journal.peer_notice(notice);
             entry.reset(h2::Reason::CANCEL);
-            self.entries.remove(key).stream.abandon();
+            self.remove(key).stream.abandon();
             return;
         }
         let channel = entry.channel();

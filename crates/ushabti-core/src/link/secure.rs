@@ -1,8 +1,7 @@
 //! TLS on a connection: everything that is read is decrypted, everything that is written encrypted.
 //!
 //! The state of TLS stands behind the lock of the outbox. Who writes encrypts under it, so the order of the records is the
-//! order on the wire, as they need; the IO task takes it to decrypt. It is held for [`SEAL_AT_ONCE`] bytes and one system
-//! call at a time where the client is slow, and for as long as the client takes what comes where it is quick.
+//! order on the wire, as they need; the IO task takes it to decrypt. It is held for [`WRITE_AT_ONCE`] bytes at most.
 //!
 //! The outbox holds plain bytes. They are encrypted when the socket has room for them, by whoever writes; what it
 //! does not take then is kept encrypted, before the rest.
@@ -17,6 +16,9 @@ use crate::tls::{Session, TlsInfo};
 
 /// So many bytes are encrypted before the socket is tried again.
 const SEAL_AT_ONCE: usize = 64 * 1024;
+/// So many are encrypted and sent under the lock at once; the rest is the IO task's. A client that takes all as quickly as it
+/// comes would keep the IO thread from reading what it sends, and with it everybody else, for as long as its answer lasts.
+const WRITE_AT_ONCE: usize = 8 * SEAL_AT_ONCE;
 
 /// What an outbox has beside its bytes when the connection speaks TLS.
 pub(super) struct Secure {
@@ -96,7 +98,7 @@ impl Link {
             secure.seal(piece)?;
             taken += piece.len();
             match secure.flush(self) {
-                Ok(_) if secure.rest().is_empty() => {}
+                Ok(_) if secure.rest().is_empty() && taken < WRITE_AT_ONCE => {}
                 Ok(_) => break,
                 Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => break,
                 Err(problem) => return Err(problem),

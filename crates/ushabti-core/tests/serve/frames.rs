@@ -9,14 +9,14 @@ use crate::running::{PATIENCE, Running, config};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
@@ -27,7 +27,7 @@ const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
@@ -37,7 +37,7 @@ fn fields(method: u8, path: &str) -> Vec<u8> {
     [&[method, 0x86, 0x01, 4], b"test".as_slice(), &[0x04, path.len() as u8], path.as_bytes()].concat()
 }
 
-fn get(stream: u32, path: &str) -> Vec<u8> {
+pub(crate) fn get(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &fields(0x82, path))
 }
 
@@ -50,22 +50,22 @@ fn reset(stream: u32) -> Vec<u8> {
 }
 
 #[derive(Debug)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Frame {
     /// The error code of a reset, or of the frame that ends the connection.
-    fn code(&self) -> u32 {
+    pub(crate) fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().expect("four bytes"))
     }
 }
 
-struct Raw(TcpStream);
+pub(crate) struct Raw(TcpStream);
 
 impl Raw {
     fn connect(running: &Running) -> Self {
@@ -77,17 +77,17 @@ impl Raw {
     }
 
     /// One that has said its preface and its settings.
-    fn open(running: &Running) -> Self {
+    pub(crate) fn open(running: &Running) -> Self {
         let mut client = Self::connect(running);
         client.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
         client
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).expect("the server takes what is sent");
     }
 
-    fn next(&mut self) -> Option<Frame> {
+    pub(crate) fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         match self.0.read_exact(&mut head) {
             Ok(()) => {}
@@ -103,7 +103,7 @@ impl Raw {
     }
 
     /// The next frame of a kind.
-    fn wait_for(&mut self, kind: u8) -> Frame {
+    pub(crate) fn wait_for(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.next().expect("the connection has not ended");
             if frame.kind == kind {
@@ -119,9 +119,14 @@ impl Raw {
         String::from_utf8_lossy(&all).into_owned()
     }
 
+    /// The same connection, for a thread that reads.
+    pub(crate) fn reader(&self) -> Self {
+        Self(self.0.try_clone().expect("an open socket"))
+    }
+
     /// Reads in a thread of its own, and tells of the code with which the server ends the connection.
     fn told_to_go(&self) -> Receiver<u32> {
-        let mut reader = Self(self.0.try_clone().expect("an open socket"));
+        let mut reader = self.reader();
         let (tell, told) = channel();
         std::thread::spawn(move || {
             while let Some(frame) = reader.next() {

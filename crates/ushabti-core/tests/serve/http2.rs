@@ -15,35 +15,35 @@ use tokio::task::JoinHandle;
 use crate::running::{PATIENCE, Running, config};
 
 /// A client with one connection, on a runtime of its own.
-struct Client {
-    runtime: Runtime,
+pub(crate) struct Client {
+    pub(crate) runtime: Runtime,
     sender: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
 /// What came back.
 #[derive(Debug)]
-struct Answer {
-    head: Response<()>,
-    body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) head: Response<()>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.head.status().as_u16()
     }
 }
 
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it happens in time")
 }
 
 impl Client {
-    fn connect(running: &Running) -> Self {
+    pub(crate) fn connect(running: &Running) -> Self {
         Self::with(running, &Builder::new())
     }
 
-    fn with(running: &Running, builder: &Builder) -> Self {
+    pub(crate) fn with(running: &Running, builder: &Builder) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let (sender, connection) = runtime.block_on(async {
@@ -54,19 +54,19 @@ impl Client {
         Self { runtime, sender, connection }
     }
 
-    fn begin(&self, request: Request<()>, is_all: bool) -> (h2::client::ResponseFuture, SendStream<Bytes>) {
+    pub(crate) fn begin(&self, request: Request<()>, is_all: bool) -> (h2::client::ResponseFuture, SendStream<Bytes>) {
         self.runtime.block_on(async {
             let mut sender = in_time(self.sender.clone().ready()).await.expect("the connection is open");
             sender.send_request(request, is_all).expect("a request that can be sent")
         })
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         let (answer, _) = self.begin(get(path), true);
         self.finish(answer).expect("an answer")
     }
 
-    fn finish(&self, answer: h2::client::ResponseFuture) -> Result<Answer, h2::Error> {
+    pub(crate) fn finish(&self, answer: h2::client::ResponseFuture) -> Result<Answer, h2::Error> {
         self.runtime.block_on(in_time(async {
             let (head, body) = answer.await?.into_parts();
             Ok(Answer { head: Response::from_parts(head, ()), body: read(body).await? })
@@ -82,11 +82,11 @@ impl Client {
     }
 }
 
-fn get(path: &str) -> Request<()> {
+pub(crate) fn get(path: &str) -> Request<()> {
     Request::get(format!("http://test{path}")).body(()).expect("a valid request")
 }
 
-fn post(path: &str) -> Request<()> {
+pub(crate) fn post(path: &str) -> Request<()> {
     Request::post(format!("http://test{path}")).body(()).expect("a valid request")
 }
 
@@ -101,7 +101,7 @@ async fn read(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
 }
 
 /// Sends as the windows allow.
-async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
+pub(crate) async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let Some(room) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else { break };

@@ -8,6 +8,7 @@ mod frames;
 mod http2;
 mod limits;
 mod running;
+mod shares;
 mod sockets;
 mod stop;
 mod tls;

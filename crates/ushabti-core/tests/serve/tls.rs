@@ -265,6 +265,53 @@ fn a_port_may_send_everybody_to_the_one_of_tls() {
 }
 
 #[test]
+fn a_port_of_redirects_serves_nobody_by_another_protocol() {
+    let running = Running::start_kind(config(), Kind::Redirect, 1);
+    let mut client = running.connect();
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    assert!(client.rest().starts_with(b"HTTP/1.1 505 "), "HTTP/2 is none of its protocols");
+    drop(client);
+    assert_eq!(running.stop().dispatched, 0);
+}
+
+#[test]
+fn a_stopping_server_does_not_wait_for_a_request_that_does_not_come() {
+    let secure = Secure::start(config(), 1);
+    let mut client = secure.connect();
+    client.stream.conn.write_tls(&mut client.stream.sock).expect("the server takes it");
+    secure.running.wait_until("its greeting has come", |stats| stats.bytes_received > 0);
+    secure.running.server.drain();
+    client.stream.conn.complete_io(&mut client.stream.sock).expect("the handshake ends");
+    let began = std::time::Instant::now();
+    assert_eq!(client.stream.read(&mut [0; 10]).expect("a clean end"), 0);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    drop(client);
+    secure.running.stop();
+}
+
+#[test]
+fn a_large_answer_does_not_hold_up_others() {
+    let secure = Secure::start(config(), 2);
+    let mut large = secure.connect();
+    large.send((request("/bytes/300000000") + &request("/bytes/1")).as_bytes());
+    let mut other = secure.connect();
+    assert_eq!(other.get("/bytes/1").status, 200);
+    let reading = std::thread::spawn(move || {
+        // In pieces as large as the socket has them: it is never full.
+        assert_eq!(large.answer().body.len(), 300_000_000);
+        assert_eq!(large.answer().body, b"x");
+    });
+    let mut answers = 0;
+    while !reading.is_finished() {
+        assert_eq!(other.get("/bytes/1").status, 200);
+        answers += 1;
+    }
+    reading.join().expect("it arrives whole");
+    assert!(answers > 10, "{answers}");
+    secure.running.stop();
+}
+
+#[test]
 fn a_flood_of_handshakes_that_vanish_leaves_nothing_behind() {
     let secure = Secure::start(config(), 2);
     for round in 0..300 {

@@ -24,9 +24,7 @@ use h2::server::{Builder, Connection as Frames, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
 use slab::Slab;
 use ushabti_proto::error::ProtocolError;
-use ushabti_proto::http1::framing::BodyFraming;
 use ushabti_proto::http1::head::RequestHead;
-use ushabti_proto::http2::{Pseudo, request_head};
 
 use crate::clock::{Deadline, Tick, ticks};
 use crate::connection::{DRAIN_GRACE, LINGER, Place, Progress, SWALLOW_MAX, Vigil, answer, hand_over};
@@ -37,12 +35,14 @@ use crate::request::Request;
 use crate::server::Shared;
 
 mod budget;
+mod direct;
 mod entry;
 mod stream;
 mod timing;
 
 use budget::Budget;
-use entry::{Entry, Fate, Refused, Subject};
+use direct::{direct, fault};
+use entry::{Entry, Fate, Subject};
 pub(crate) use stream::Stream;
 use stream::{Agenda, Bell};
 use timing::Writing;
@@ -486,40 +486,4 @@ impl Drop for Task {
         self.abandon();
         self.agenda.close();
     }
-}
-
-/// Makes a head of what `h2` has read, and finds out where it goes.
-///
-/// # Errors
-///
-/// What is answered to a request that goes nowhere.
-fn direct(parts: &http::request::Parts, place: &Place) -> Result<(RequestHead, Destination), Box<Refused>> {
-    let server = &place.io.server;
-    let pseudo = Pseudo {
-        method: parts.method.as_str().as_bytes(),
-        path: parts.uri.path_and_query().map(|path| path.as_str().as_bytes()),
-        authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
-    };
-    let fields = parts.headers.iter().map(|(name, value)| -> (&[u8], &[u8]) { (name.as_ref(), value.as_bytes()) });
-    let head = request_head(pseudo, fields, &server.config.head)
-        .map_err(|problem| Box::new(Refused { head: None, refusal: fault(place, problem) }))?;
-    match server.destination(&head) {
-        Ok(destination) => {
-            if matches!(head.framing(), BodyFraming::Length(bytes) if bytes > destination.body_bytes_max) {
-                let refusal = Refusal::of_fault(ProtocolError::ContentTooLarge);
-                return Err(Box::new(Refused { head: Some(head), refusal }));
-            }
-            Ok((head, destination))
-        }
-        Err(refusal) => Err(Box::new(Refused { head: Some(head), refusal })),
-    }
-}
-
-/// Notes what is wrong with a request, and says what is answered.
-fn fault(place: &Place, problem: ProtocolError) -> Refusal {
-    let refusal = Refusal::of_fault(problem);
-    let (peer, status) = (place.link.peer(), refusal.status);
-    let notice = || format!("{peer}: {problem} ({}); answered {status}", problem.section());
-    place.io.server.journal.peer_notice(notice);
-    refusal
 }

@@ -1,4 +1,4 @@
-"""``make conformance``: lets black-box cases judge ``examples/conformance.py``, over loopback: HTTP/1.1, then HTTP/2.
+"""``make conformance``: lets black-box cases judge ``examples/conformance.py``: HTTP/1.1, HTTP/2, and that over TLS.
 
 Arguments are passed on to the judge of HTTP/1.1, which is the only one then: ``--only chunk``, ``-v``, ``--strict``.
 """
@@ -52,6 +52,8 @@ def main() -> int:
         passed = judge_http1(address.url, arguments)
         if not arguments and shutil.which("go"):
             passed &= judge_http2(address.port) & judge_http2(address.port, "--strict")
+            with Server(router, tls_self_signed=True).start(port=0) as secure:
+                passed &= judge_http2(secure.port, "--tls", "--strict")
         elif not arguments:
             print("conformance: HTTP/2 was not asked: go, by which h2spec is built, is not on PATH")
     return 0 if passed else 1

@@ -124,7 +124,8 @@ def test_httpx(secure: Running, authority: Authority) -> None:
 @pytest.mark.time_limit(200)
 def test_go(secure: Running, authority: Authority, go_client: str) -> None:
     environment = {**os.environ, "SSL_CERT_FILE": str(authority.certificate)}
-    assert json.loads(run(go_client, secure.url, env=environment)) == ACCOUNT
+    said = json.loads(run(go_client, secure.url, "protocol", env=environment))
+    assert said == {**ACCOUNT, "protocol": "HTTP/2.0"}
 
 
 def test_node(secure: Running, authority: Authority) -> None:

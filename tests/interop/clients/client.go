@@ -1,4 +1,5 @@
-// Asks the server of tests/interop/app.py with Go's net/http client and prints what it found, as JSON.
+// Asks the server of tests/interop/app.py with Go's net/http client and prints what it found, as JSON; with a second argument
+// also by which protocol.
 package main
 
 import (
@@ -61,6 +62,9 @@ func main() {
 	_, found["stream"] = ask("GET", url+"/stream", nil, nil)
 	head, body := ask("HEAD", url+"/text", nil, nil)
 	found["head_length"], found["head_body"] = head.ContentLength, len(body)
+	if len(os.Args) > 2 {
+		found["protocol"] = head.Proto
+	}
 	_, large := ask("GET", url+"/large", nil, nil)
 	found["large"] = len(large)
 	missing, _ := ask("GET", url+"/none", nil, nil)

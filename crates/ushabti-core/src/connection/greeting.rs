@@ -27,15 +27,6 @@ pub(crate) enum Full {
     Client,
 }
 
-impl Full {
-    fn reason(self) -> Reason {
-        match self {
-            Self::Server => Reason::Connections,
-            Self::Client => Reason::Client,
-        }
-    }
-}
-
 /// The connections of one IO thread whose handshake has not ended, oldest first.
 #[derive(Default)]
 pub(crate) struct Unfinished {
@@ -44,12 +35,12 @@ pub(crate) struct Unfinished {
 }
 
 /// A place among them, until it is dropped.
-struct Turn {
+struct HandshakeSlot {
     io: Arc<Io>,
     number: u64,
 }
 
-impl Turn {
+impl HandshakeSlot {
     /// Takes a place. Where there is none left the oldest have to go: who means to shake hands has mostly done so by then, and
     /// who does not shall not keep the others out. Those who came just now stay, however many they are: in a rush of honest clients
     /// nobody would get through otherwise.
@@ -75,7 +66,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for HandshakeSlot {
     fn drop(&mut self) {
         self.io.unfinished.lock().links.remove(&self.number);
     }
@@ -85,14 +76,14 @@ impl Connection {
     /// Tells a client for which there is no room so, and ends the connection.
     pub(crate) async fn turn_away(mut self, full: Full) {
         let fields: &[(&[u8], &[u8])] = &[(b"retry-after", b"1")];
-        let (status, detail) = match full {
-            Full::Server => (503, "the server has as many connections as it can take"),
-            Full::Client => (429, "this client has as many connections as it may have"),
+        let (status, reason, detail) = match full {
+            Full::Server => (503, Reason::Connections, "the server has as many connections as it can take"),
+            Full::Client => (429, Reason::Client, "this client has as many connections as it may have"),
         };
         self.io.server.journal.peer_notice(|| format!("{}: {detail}; answered {status}", self.link.peer()));
         let flow = match self.greet().await {
             Ok(()) if self.first() == Flow::Http2 => {
-                self.io.server.counters.count_refusal(full.reason());
+                self.io.server.counters.count_refusal(reason);
                 // If the connection is lost the next wait says so.
                 let _ = self.link.send_frame(&http2::turned_away(detail), &[], Bound::None);
                 Flow::Linger
@@ -133,7 +124,7 @@ impl Connection {
             Ok(session) => session,
             Err(problem) => return Err(self.handshake_failed(&problem)),
         };
-        let _turn = Turn::take(&self.io, &self.link);
+        let _slot = HandshakeSlot::take(&self.io, &self.link);
         let mut server_name = None;
         let mut is_begun = false;
         while !session.is_open() {

@@ -58,6 +58,14 @@ impl Secure {
         }
         Ok(count)
     }
+
+    /// The same; whether nothing waits any more.
+    fn try_flush(&mut self, link: &Link) -> io::Result<bool> {
+        match self.flush(link) {
+            Err(problem) if problem.kind() != io::ErrorKind::WouldBlock => Err(problem),
+            _ => Ok(self.rest().is_empty()),
+        }
+    }
 }
 
 impl Link {
@@ -97,11 +105,8 @@ impl Link {
         for piece in first.chunks(SEAL_AT_ONCE).chain(body.chunks(SEAL_AT_ONCE)) {
             secure.seal(piece)?;
             taken += piece.len();
-            match secure.flush(self) {
-                Ok(_) if secure.rest().is_empty() && taken < WRITE_AT_ONCE => {}
-                Ok(_) => break,
-                Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => break,
-                Err(problem) => return Err(problem),
+            if !secure.try_flush(self)? || taken >= WRITE_AT_ONCE {
+                break;
             }
         }
         Ok(taken)
@@ -155,16 +160,10 @@ impl Link {
         let mut outbox = self.outbox.lock();
         let secure = outbox.secure.as_mut().expect("the bit says that it is there");
         let opened = secure.session.receive(wire, room, &mut secure.sealed);
-        if !secure.rest().is_empty() && !self.has(QUEUED) {
-            // New keys are confirmed, or a fault is told: nothing else waits, so it goes out now or with the next bytes.
-            match secure.flush(self) {
-                Ok(_) if secure.rest().is_empty() => {}
-                Err(problem) if problem.kind() != io::ErrorKind::WouldBlock => return Err(problem),
-                _ => {
-                    self.state.fetch_or(QUEUED, Ordering::AcqRel);
-                    self.task.wake();
-                }
-            }
+        // New keys are confirmed, or a fault is told: nothing else waits, so it goes out now or with the next bytes.
+        if !self.has(QUEUED) && !secure.try_flush(self)? {
+            self.state.fetch_or(QUEUED, Ordering::AcqRel);
+            self.task.wake();
         }
         opened.map_err(|problem| {
             self.server.journal.peer_notice(|| format!("{}: TLS: {problem}; connection closed", self.peer));
@@ -185,12 +184,8 @@ impl Link {
         if self.has(GONE) || secure.session.seal_end(&mut secure.sealed).is_err() {
             return false;
         }
-        if !self.has(QUEUED) {
-            match secure.flush(self) {
-                Err(problem) if problem.kind() != io::ErrorKind::WouldBlock => return false,
-                _ if secure.rest().is_empty() => return false,
-                _ => {}
-            }
+        if !self.has(QUEUED) && !matches!(secure.try_flush(self), Ok(false)) {
+            return false;
         }
         outbox.is_last = true;
         self.state.fetch_or(QUEUED, Ordering::AcqRel);

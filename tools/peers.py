@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from tools import native
 from tools.steps import ROOT, StepFailed, run
@@ -49,6 +50,23 @@ def prepare_own() -> None:
         problem = f"a release build is measured, not {profile or 'an unknown one'}: run `make build` without PROFILE"
     if problem:
         raise Unavailable(problem)
+
+
+class Measured(Protocol):
+    """A run of a server."""
+
+    @property
+    def other(self) -> float:
+        """The cores that anything else used meanwhile."""
+
+
+_Run = TypeVar("_Run", bound=Measured)
+
+
+def quiet_ones(runs: list[_Run]) -> tuple[list[_Run], str]:
+    """The runs that nothing disturbed, or all where each was; and what a table has behind the server's name then."""
+    quiet = [run for run in runs if run.other <= NOISE]
+    return quiet or runs, "" if quiet else " (noisy)"
 
 
 class Meter:

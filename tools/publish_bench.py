@@ -28,6 +28,7 @@ from tools.peers import (
     make,
     memory,
     prepare_own,
+    quiet_ones,
     running,
     wait_until_quiet,
 )
@@ -193,11 +194,10 @@ def print_fanout(runs: dict[str, list[Fanout]]) -> None:
     print("\n| server | delivered/s | lowest to highest | p50 ms | p99 ms | server CPU us | load CPU us | other CPU |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, all_runs in runs.items():
-        quiet = [one for one in all_runs if one.other <= NOISE]
-        used = quiet or all_runs
+        used, noisy = quiet_ones(all_runs)
         rates = [one.rate for one in used]
         print(
-            f"| {name}{'' if quiet else ' (noisy)'} | {statistics.median(rates):,.0f} "
+            f"| {name}{noisy} | {statistics.median(rates):,.0f} "
             f"| {min(rates):,.0f} to {max(rates):,.0f} | {statistics.median(one.p50_ms for one in used):.2f} "
             f"| {statistics.median(one.p99_ms for one in used):.2f} "
             f"| {statistics.median(one.server_us for one in used):.2f} "

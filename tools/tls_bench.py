@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.peers import (
-    NOISE,
     Failed,
     Meter,
     Server,
@@ -28,6 +27,7 @@ from tools.peers import (
     make,
     memory,
     prepare_own,
+    quiet_ones,
     running,
     wait_until_quiet,
 )
@@ -149,11 +149,10 @@ def print_runs(title: str, runs: dict[str, list[Run]]) -> None:
     print(f"\n{title}\n| server | requests/s | lowest to highest | server CPU us | other CPU |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, all_runs in runs.items():
-        quiet = [one for one in all_runs if one.other <= NOISE]
-        used = quiet or all_runs
+        used, noisy = quiet_ones(all_runs)
         rates = [one.rate for one in used]
         print(
-            f"| {name}{'' if quiet else ' (noisy)'} | {statistics.median(rates):,.0f} "
+            f"| {name}{noisy} | {statistics.median(rates):,.0f} "
             f"| {min(rates):,.0f} to {max(rates):,.0f} "
             f"| {statistics.median(one.server_us for one in used):.2f} | {max(one.other for one in used):.2f} |"
         )

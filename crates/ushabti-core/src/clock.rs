@@ -9,14 +9,14 @@
 //! shall not wake the thread more often than that.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use crate::link::{Link, Standing};
+use crate::channel::Channel;
+use crate::link::Standing;
 use crate::stats::Census;
 
 /// Hundredths of a second since the server's start.
@@ -50,7 +50,8 @@ impl Deadline {
 }
 
 struct Entry {
-    link: Arc<Link>,
+    /// A connection, or a WebSocket that is one of its streams.
+    channel: Channel,
     deadline: Deadline,
     /// The slot that counts; the connection's number in any other slot is stale and ignored.
     scheduled: Tick,
@@ -100,9 +101,9 @@ impl Clock {
     }
 
     /// Takes in a new connection and returns its number.
-    pub(crate) fn add(&self, link: Arc<Link>, deadline: Deadline) -> usize {
+    pub(crate) fn add(&self, channel: Channel, deadline: Deadline) -> usize {
         let mut table = self.table.lock();
-        let key = table.entries.insert(Entry { link, deadline, scheduled: Tick::MAX });
+        let key = table.entries.insert(Entry { channel, deadline, scheduled: Tick::MAX });
         self.schedule(&mut table, key);
         key
     }
@@ -131,8 +132,8 @@ impl Clock {
     }
 
     /// Every connection there is, for a broadcast such as the start of the drain.
-    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
-        self.table.lock().entries.iter().map(|(_, entry)| Arc::clone(&entry.link)).collect()
+    pub(crate) fn channels(&self) -> Vec<Channel> {
+        self.table.lock().entries.iter().map(|(_, entry)| entry.channel.clone()).collect()
     }
 
     /// The connections by what they are at. Any thread; it reads the links' state, so that nobody has to keep count.
@@ -143,8 +144,9 @@ impl Clock {
             let table = self.table.lock();
             let end = table.entries.capacity();
             for entry in (from..end.min(from + CENSUS_AT_ONCE)).filter_map(|key| table.entries.get(key)) {
+                let Some(standing) = entry.channel.standing() else { continue };
                 let is_quiet = matches!(entry.deadline, Deadline::WhenQuiet | Deadline::WhileBusy(_));
-                *match entry.link.standing() {
+                *match standing {
                     Standing::WebSocket => &mut census.websocket,
                     Standing::Writing => &mut census.writing,
                     Standing::Handling => &mut census.handling,
@@ -197,7 +199,7 @@ impl Clock {
                 }
                 let entry = &table.entries[key];
                 if self.due(entry).is_some_and(|due| due <= now) {
-                    entry.link.expire();
+                    entry.channel.expire();
                 } else {
                     self.schedule(&mut table, key);
                 }
@@ -207,12 +209,13 @@ impl Clock {
 
     /// When `entry` is due, or `None` while it has no deadline.
     fn due(&self, entry: &Entry) -> Option<Tick> {
+        let link = entry.channel.link();
         match entry.deadline {
             Deadline::At(tick) => Some(tick),
-            Deadline::WhileBusy(tick) if entry.link.is_busy() => Some(tick),
-            Deadline::WhenQuiet if entry.link.is_busy() => None,
+            Deadline::WhileBusy(tick) if link.is_busy() => Some(tick),
+            Deadline::WhenQuiet if link.is_busy() => None,
             Deadline::WhenQuiet | Deadline::WhileBusy(_) => {
-                Some(rounded(entry.link.quiet_since().saturating_add(self.keep_alive), self.keep_alive))
+                Some(rounded(link.quiet_since().saturating_add(self.keep_alive), self.keep_alive))
             }
         }
     }

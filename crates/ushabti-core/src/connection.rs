@@ -23,7 +23,7 @@ use crate::link::{Interest, Link, Then, Wake};
 use crate::listener::Kind;
 use crate::request::Request;
 use crate::server::Counted;
-use crate::websocket;
+use crate::websocket::{self, Carrier};
 
 mod greeting;
 mod progress;
@@ -86,7 +86,7 @@ pub(crate) struct Place {
 impl Place {
     fn new(io: &Arc<Io>, link: &Arc<Link>, client: Option<ClientSlot>) -> Self {
         let deadline = io.clock.after(io.server.config.header_timeout);
-        let key = io.clock.add(Arc::clone(link), deadline);
+        let key = io.clock.add(Channel::Link(Arc::clone(link)), deadline);
         io.server.counters.open.fetch_add(1, Ordering::Relaxed);
         Self { io: Arc::clone(io), link: Arc::clone(link), key, _counted: Counted::new(&io.server), _client: client }
     }
@@ -178,7 +178,7 @@ impl Connection {
             match self.serve(flow).await {
                 Flow::Upgrade => {
                     if let Some(socket) = self.link.take_upgrade() {
-                        websocket::spawn(self.place, socket, self.pending);
+                        websocket::spawn(Carrier::connection(self.place), socket, self.pending);
                     }
                 }
                 Flow::Http2 => http2::spawn(self.place, self.pending),

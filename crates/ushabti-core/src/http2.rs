@@ -6,7 +6,7 @@
 //!  frames ◀─ h2 ◀─ task ◀─ streams that were noted (agenda) ◀─────── answer, in the outbox of its stream
 //! ```
 //!
-//! Frames, field compression and windows are the `h2` crate's; that it is used is known in this file and `entry` alone. What a
+//! Frames, field compression and windows are the `h2` crate's; that it is used is known in this folder alone. What a
 //! request is, where it goes and how it is answered is what it is with HTTP/1.1, by the same code.
 //!
 //! The task sees to the streams that were noted, by workers or by `h2`, and to no others: a connection with a hundred streams
@@ -27,25 +27,28 @@ use ushabti_proto::error::ProtocolError;
 use ushabti_proto::http1::head::RequestHead;
 
 use crate::clock::{Deadline, Tick, ticks};
-use crate::connection::{DRAIN_GRACE, LINGER, Place, Progress, SWALLOW_MAX, Vigil, answer, hand_over};
+use crate::connection::{DRAIN_GRACE, Place, Progress, SWALLOW_MAX, Vigil, answer, hand_over};
 use crate::destination::Destination;
-use crate::link::{Gauge, Interest, LinkIo, Wake};
+use crate::link::{Gauge, LinkIo};
 use crate::reply::Refusal;
 use crate::request::Request;
 use crate::server::Shared;
 
 mod budget;
 mod direct;
+mod ending;
 mod entry;
 mod stream;
 mod timing;
+mod tunnel;
 
 use budget::Budget;
-use direct::{direct, fault};
+use direct::{asks_for_tunnel, direct, fault};
 use entry::{Entry, Fate, Subject};
 pub(crate) use stream::Stream;
 use stream::{Agenda, Bell};
 use timing::Writing;
+pub(crate) use tunnel::Place as TunnelPlace;
 
 /// What a client may send of one body, and of all bodies, before it hears that it was taken. It is taken as soon as it is
 /// read, so this bounds the speed, not the memory: 1 MiB in a round trip of 50 ms is 20 MiB a second. The default of the
@@ -118,7 +121,8 @@ fn builder(server: &Shared) -> Builder {
         .max_send_buffer_size(SEND_BUFFER)
         .max_local_error_reset_streams(Some(FAULTS_MAX))
         // Requests that are reset before they were looked at. Those that were are counted by the budget.
-        .max_pending_accept_reset_streams(config.http2_streams as usize);
+        .max_pending_accept_reset_streams(config.http2_streams as usize)
+        .enable_connect_protocol();
     builder
 }
 
@@ -270,6 +274,10 @@ impl Task {
         self.held += entry.held - held;
         let is_stalled = entry.stall().is_some();
         self.taking.add(std::mem::take(&mut entry.sent), now);
+        self.budget.delivered(std::mem::take(&mut entry.parts_sent));
+        if let Some(socket) = entry.stream.take_upgrade() {
+            tunnel::spawn(&self.place.io, &entry.stream, socket);
+        }
         self.count_stalled(was_stalled, is_stalled, now);
         match fate {
             Fate::Open => {
@@ -356,7 +364,8 @@ impl Task {
         let (parts, body) = request.into_parts();
         let slot = self.entries.vacant_entry();
         let key = slot.key();
-        let stream = Stream::new(&self.agenda, key);
+        let asks = asks_for_tunnel(&parts);
+        let stream = Stream::new(&self.agenda, key, asks);
         let exchange = stream.begin_exchange();
         let entry = slot.insert(Entry::new(stream, exchange, respond));
         let now = self.place.io.clock.now();
@@ -365,13 +374,14 @@ impl Task {
                 let mut request = Request::new(head, route, params, allow, &entry.channel());
                 request.logged = logged;
                 let request = Arc::new(request);
-                if body.is_end_stream() {
+                if asks || body.is_end_stream() {
+                    entry.connect = asks.then_some(body);
                     self.dispatch(key, request);
                 } else {
                     entry.receive(Subject::Accepted(request), body, body_bytes_max, now);
                 }
             }
-            Err(refused) if !body.is_end_stream() && refused.is_small() => {
+            Err(refused) if !asks && !body.is_end_stream() && refused.is_small() => {
                 entry.receive(Subject::Refused(refused), body, SWALLOW_MAX, now);
             }
             Err(refused) => return self.refuse(key, refused.head.as_ref(), &refused.refusal),
@@ -410,24 +420,6 @@ impl Task {
         }
     }
 
-    /// Tells the client to go: what it has begun is served to its end (RFC 9113 section 6.8).
-    fn leave(&mut self) {
-        self.is_leaving = true;
-        self.told.get_or_insert(self.place.io.clock.now());
-        if let Phase::Open(frames) = &mut self.phase {
-            frames.graceful_shutdown();
-        }
-    }
-
-    /// Ends the connection of a client that keeps the server busy with nothing.
-    fn calm(&mut self, fault: &str) {
-        if let (Phase::Open(frames), false) = (&mut self.phase, std::mem::replace(&mut self.is_calmed, true)) {
-            let peer = self.place.link.peer();
-            self.server.journal.peer_notice(|| format!("{peer}: HTTP/2: {fault}; connection closed"));
-            frames.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-        }
-    }
-
     /// Takes what the client has sent from its budget. False: that was too much, which it is to be told.
     fn count_frames(&mut self) -> bool {
         let frames = self.gauge.useless.swap(0, Ordering::Relaxed);
@@ -437,47 +429,6 @@ impl Task {
         }
         self.calm("sends frames of no use without end");
         false
-    }
-
-    /// Nothing more is said: reads what still comes, for a moment.
-    fn close(&mut self, problem: Option<&h2::Error>, cx: &mut Context<'_>) -> Poll<()> {
-        let link = &self.place.link;
-        if let Some(problem) = problem.filter(|problem| !problem.is_io() && !self.is_calmed) {
-            self.server.journal.peer_notice(|| format!("{}: HTTP/2: {problem}; connection closed", link.peer()));
-        }
-        self.abandon();
-        if problem.is_some_and(h2::Error::is_io) {
-            return Poll::Ready(());
-        }
-        if matches!(std::mem::replace(&mut self.phase, Phase::Lingering), Phase::Greeting(_)) {
-            // An open connection was ended by h2, behind its last frame.
-            self.place.link.shutdown_write();
-        }
-        self.place.io.clock.set(self.place.key, self.place.io.clock.after(LINGER));
-        self.linger(cx)
-    }
-
-    fn linger(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let interest = Interest { read: true, ..Interest::default() };
-        for _ in 0..READS_IN_A_ROW {
-            let wake = self.place.link.poll_wait(cx, interest, &mut self.place.io.buffer.lock(), |_| {});
-            match wake {
-                Poll::Ready(Wake::EndOfInput | Wake::Lost) => return Poll::Ready(()),
-                // Its word comes after all bytes.
-                Poll::Ready(_) if self.place.io.clock.is_due(self.place.key) => return Poll::Ready(()),
-                Poll::Ready(_) => {}
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Lets go of whoever is at work for the connection.
-    fn abandon(&mut self) {
-        for entry in self.entries.drain() {
-            entry.stream.abandon();
-        }
     }
 }
 

@@ -14,6 +14,7 @@ use ushabti_proto::websocket::deflate::Inflaters;
 use ushabti_proto::websocket::message::Message;
 
 use crate::accept::accept_loop;
+use crate::channel::Channel;
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::connection::Unfinished;
@@ -148,15 +149,15 @@ async fn run(io: &Arc<Io>, listeners: Vec<(Listener, Counted)>) {
 /// Says to all connections that the server stops: to those of HTTP at once, to WebSockets one after the other over some
 /// seconds, or all their clients would come back at the same moment, to wherever they are sent.
 fn drain(io: &Arc<Io>) {
-    let (sockets, others): (Vec<_>, Vec<_>) = io.clock.links().into_iter().partition(|link| link.is_upgraded());
-    for link in others {
-        link.drain();
+    let (sockets, others): (Vec<_>, Vec<_>) = io.clock.channels().into_iter().partition(Channel::is_upgraded);
+    for connection in others {
+        connection.drain();
     }
     let at_once = (sockets.len() / DRAIN_STEPS).max(DRAIN_AT_ONCE);
     tokio::spawn(async move {
         for some in sockets.chunks(at_once) {
-            for link in some {
-                link.drain();
+            for socket in some {
+                socket.drain();
             }
             tokio::time::sleep(DRAIN_STEP).await;
         }

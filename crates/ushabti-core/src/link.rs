@@ -67,13 +67,13 @@ const GONE: u32 = 1 << 4;
 /// The client has said that it sends no more.
 const HALF_CLOSED: u32 = 1 << 5;
 /// The clock has run out.
-const EXPIRED: u32 = 1 << 6;
+pub(crate) const EXPIRED: u32 = 1 << 6;
 /// The server is stopping.
-const DRAIN: u32 = 1 << 7;
+pub(crate) const DRAIN: u32 = 1 << 7;
 /// Bytes of a following request have been read: a stopping server serves it as well.
 const MORE: u32 = 1 << 8;
 /// There is something to do for the IO task of a WebSocket, which it finds in what it shares with the workers.
-const SIGNAL: u32 = 1 << 9;
+pub(crate) const SIGNAL: u32 = 1 << 9;
 /// The connection speaks WebSocket from the end of the exchange on.
 const UPGRADED: u32 = 1 << 10;
 
@@ -293,7 +293,7 @@ impl Link {
             return Poll::Ready(Wake::Lost);
         }
         if interest.signal && state & (SIGNAL | DRAIN) != 0 {
-            return self.take_first(state, &[(DRAIN, Wake::Drain), (SIGNAL, Wake::Signal)]);
+            return take_first(&self.state, state, &[(DRAIN, Wake::Drain), (SIGNAL, Wake::Signal)]);
         }
         if interest.finish && state & (BUSY | QUEUED) == 0 {
             self.state.fetch_and(!(WAKE | MORE), Ordering::AcqRel);
@@ -308,16 +308,7 @@ impl Link {
             }
         }
         // After the bytes: a request that arrives with the deadline is still served.
-        self.take_first(state, &[(DRAIN, Wake::Drain), (EXPIRED, Wake::Expired)])
-    }
-
-    /// Clears the first of some bits that is set, and says what it means. What else is set is told next.
-    fn take_first(&self, state: u32, meanings: &[(u32, Wake)]) -> Poll<Wake> {
-        let Some(&(bit, wake)) = meanings.iter().find(|(bit, _)| state & bit != 0) else {
-            return Poll::Pending;
-        };
-        self.state.fetch_and(!bit, Ordering::AcqRel);
-        Poll::Ready(wake)
+        take_first(&self.state, state, &[(DRAIN, Wake::Drain), (EXPIRED, Wake::Expired)])
     }
 
     /// Bytes wait for the client to take them.
@@ -397,6 +388,15 @@ impl Link {
     pub(crate) fn is_upgraded(&self) -> bool {
         self.has(UPGRADED)
     }
+}
+
+/// Clears the first of some bits that is set, and says what it means. What else is set is told next.
+pub(crate) fn take_first(word: &AtomicU32, state: u32, meanings: &[(u32, Wake)]) -> Poll<Wake> {
+    let Some(&(bit, wake)) = meanings.iter().find(|(bit, _)| state & bit != 0) else {
+        return Poll::Pending;
+    };
+    word.fetch_and(!bit, Ordering::AcqRel);
+    Poll::Ready(wake)
 }
 
 /// A peer that has gone must not raise SIGPIPE, which ends the process where an embedding program has not ignored it.

@@ -196,8 +196,8 @@ impl Responder {
         websocket::check(&request.head, &server.config.websocket)
     }
 
-    /// Makes the connection a WebSocket: sends the 101 (RFC 6455 section 4.2.2). `protocol` is one of those that the
-    /// handshake offers.
+    /// Makes the connection a WebSocket: sends the 101 (RFC 6455 section 4.2.2), or over HTTP/2 the 200 that makes the stream
+    /// one (RFC 8441 section 5). `protocol` is one of those that the handshake offers.
     ///
     /// # Errors
     ///
@@ -211,15 +211,17 @@ impl Responder {
         protocol: Option<&str>,
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     ) -> Result<Upgraded, UpgradeProblem> {
-        let config = &self.channel().server().config.websocket;
-        let (head, agreed) = match websocket::encode_upgrade(handshake, config, protocol, fields) {
+        let server = self.channel().server();
+        let (head, agreed) = match websocket::encode_upgrade(handshake, server, protocol, fields) {
             Ok(encoded) => encoded,
             Err(problem) => return Err(UpgradeProblem::Field(self, problem)),
         };
         let channel = self.take_channel();
         let lane = channel.server().routing.lane(request.route);
-        let Channel::Link(link) = &channel else { unreachable!("the handshake is one of HTTP/1.1") };
-        let socket = websocket::make_socket(link, lane, style, agreed);
+        let socket = websocket::make_socket(&channel, lane, style, agreed);
+        if let Channel::Stream(stream) = &channel {
+            stream.agree();
+        }
         let sent = if channel.is_disconnected() {
             // Who has ended its side can send nothing that a WebSocket is for, not even a Close frame.
             let _ = channel.send(self.exchange, &[], &[], Then::Finish { close: true });
@@ -227,9 +229,9 @@ impl Responder {
         } else {
             channel.send(self.exchange, &head, &[], Then::More)
         };
-        record(channel.server(), request, 101, 0, sent);
+        record(channel.server(), request, websocket::upgrade_status(handshake), 0, sent);
         match sent {
-            Ok(()) => Ok(Upgraded::new(Arc::clone(link), socket)),
+            Ok(()) => Ok(Upgraded::new(channel, socket)),
             Err(_) => Err(UpgradeProblem::Gone),
         }
     }
@@ -346,6 +348,8 @@ fn encode_answer<'a>(
     channel: &Channel,
 ) -> Result<Promise, EncodeError> {
     let server = channel.server();
+    // It is no success that no WebSocket was made of it.
+    let status = if channel.must_upgrade() && (200..300).contains(&status) { 400 } else { status };
     let (body, mut framing) = match length {
         // Content where there can be none is the encoder's to refuse; a piecewise body is not begun.
         Length::Known(bytes @ 1..) if body_forbidden(status) => (BodyLength::Known(bytes), Framing::Nothing),

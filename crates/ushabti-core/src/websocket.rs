@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use ushabti_proto::websocket::deflate::DeflatePolicy;
 
+mod carrier;
 mod encoded;
 mod gather;
 mod hub;
@@ -37,10 +38,11 @@ pub use ushabti_proto::websocket::message::{Message, MessageKind};
 
 pub use inbox::Received;
 
+pub(crate) use carrier::Carrier;
 pub(crate) use gather::Gathering;
 pub(crate) use inbox::Inbox;
 pub(crate) use task::spawn;
-pub(crate) use upgrade::{discard, encode as encode_upgrade, socket as make_socket};
+pub(crate) use upgrade::{discard, encode as encode_upgrade, socket as make_socket, status as upgrade_status};
 
 /// What an operator may set of WebSockets.
 #[derive(Debug, Clone)]

@@ -76,6 +76,8 @@ pub enum ProtocolError {
     SpaceAroundValue,
     /// HTTP/2: a request without a target.
     TargetMissing,
+    /// HTTP/2: a CONNECT for another protocol than WebSocket.
+    ProtocolUnknown,
     /// A Content-Length that is not a plain decimal number.
     ContentLengthSyntax,
     /// A Content-Length of more digits than any length has.
@@ -164,6 +166,7 @@ impl ProtocolError {
             Self::FieldOfConnection => (400, "RFC 9113 section 8.2.2", "a field of the connection has no place in HTTP/2"),
             Self::SpaceAroundValue => (400, "RFC 9113 section 8.2.1", "a field value begins or ends with white space"),
             Self::TargetMissing => (400, "RFC 9113 section 8.3.1", "the request has no target"),
+            Self::ProtocolUnknown => (501, "RFC 9220 section 3", "the only protocol that a CONNECT may ask for is websocket"),
             Self::ContentLengthSyntax => (400, "RFC 9112 section 6.3", "Content-Length is not a decimal number"),
             Self::ContentLengthOverflow => (400, "RFC 9112 section 6.3", "Content-Length is beyond any length"),
             Self::ContentLengthRepeated => (400, "RFC 9112 section 6.3", "Content-Length is given more than once"),

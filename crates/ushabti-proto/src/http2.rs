@@ -1,5 +1,5 @@
 //! HTTP/2 as far as it is HTTP (RFC 9113 section 8): request heads from fields, response heads as fields. Frames are not
-//! here.
+//! here. With what a WebSocket asks for (RFC 8441).
 
 use std::ops::Range;
 
@@ -23,12 +23,15 @@ pub struct Pseudo<'a> {
     pub path: Option<&'a [u8]>,
     /// `:authority`.
     pub authority: Option<&'a [u8]>,
+    /// `:protocol` (RFC 8441 section 4).
+    pub protocol: Option<&'a [u8]>,
 }
 
 /// Makes a request head of its fields, by the rules that hold for one of HTTP/1.1.
 ///
 /// The authority stands in it as Host, unless there is a Host that says the same. Crumbs of Cookie are put together (RFC
-/// 9113 section 8.2.3).
+/// 9113 section 8.2.3). A CONNECT that asks for a WebSocket becomes the GET that it would be in HTTP/1.1, with the protocol
+/// in an Upgrade, which no client can send here: so it finds the same routes.
 ///
 /// # Errors
 ///
@@ -39,7 +42,7 @@ pub struct Pseudo<'a> {
 /// use ushabti_proto::http2::{Pseudo, request_head};
 ///
 /// let limits = Limits { head_bytes_max: 32768, fields_max: 128, target_bytes_max: 16384 };
-/// let pseudo = Pseudo { method: b"GET", path: Some(b"/a?b"), authority: Some(b"example.com") };
+/// let pseudo = Pseudo { method: b"GET", path: Some(b"/a?b"), authority: Some(b"example.com"), protocol: None };
 /// let fields: [(&[u8], &[u8]); 3] = [(b"cookie", b"a=1"), (b"accept", b"*/*"), (b"cookie", b"b=2")];
 /// let head = request_head(pseudo, fields.into_iter(), &limits)?;
 /// assert_eq!((head.path(), head.host()), ("/a", Some("example.com")));
@@ -51,14 +54,19 @@ pub fn request_head<'a>(
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     limits: &Limits,
 ) -> Result<RequestHead, ProtocolError> {
-    let target = match (pseudo.method, pseudo.path) {
-        (b"CONNECT", _) => pseudo.authority,
-        (_, path) => path,
+    let (method, target): (&[u8], _) = match (pseudo.method, pseudo.protocol) {
+        (b"CONNECT", Some(protocol)) if protocol.eq_ignore_ascii_case(b"websocket") => (b"GET", pseudo.path),
+        (_, Some(_)) => return Err(ProtocolError::ProtocolUnknown),
+        (b"CONNECT", None) => (b"CONNECT", pseudo.authority),
+        (method, None) => (method, pseudo.path),
     };
     let target = target.ok_or(ProtocolError::TargetMissing)?;
-    let (mut reader, mut bytes) = HeadReader::of_http2(pseudo.method, target, limits)?;
+    let (mut reader, mut bytes) = HeadReader::of_http2(method, target, limits)?;
     if let Some(authority) = pseudo.authority {
         reader.add(&mut bytes, b"host", authority, limits)?;
+    }
+    if let Some(protocol) = pseudo.protocol {
+        reader.add(&mut bytes, b"upgrade", protocol, limits)?;
     }
     let mut cookies = Vec::new();
     for (name, value) in fields {

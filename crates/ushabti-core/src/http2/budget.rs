@@ -18,6 +18,10 @@ const ANSWER: u32 = 4;
 /// Clients tell that they have taken something, with one frame or two for each 16 KiB as a rule, and some for less.
 const BYTES_PER_FRAME: u64 = 512;
 
+/// What a part of an answer gives back that has gone out whole: a client may tell at once that it has taken it, for the stream
+/// and for the connection. Of what its windows cut small only the last piece counts: that is its own doing.
+const PART: u32 = 2;
+
 /// What is left for one connection.
 pub(super) struct Budget {
     left: u32,
@@ -56,6 +60,11 @@ impl Budget {
         self.take(RESET)
     }
 
+    /// So many parts of answers have gone out whole.
+    pub(super) fn delivered(&mut self, parts: u32) {
+        self.earn(u64::from(parts) * u64::from(PART));
+    }
+
     /// An answer has gone out whole.
     pub(super) fn answered(&mut self) {
         self.earn(u64::from(ANSWER));
@@ -91,6 +100,15 @@ mod tests {
         for _ in 0..100_000 {
             assert!(budget.spend(1, 0x1000_0000, 0) && budget.reset(), "who resets every other request");
             budget.answered();
+        }
+    }
+
+    #[test]
+    fn who_takes_small_messages_may_say_so_for_each() {
+        let mut budget = Budget::new(0);
+        for number in 1..100_000 {
+            budget.delivered(1);
+            assert!(budget.spend(2, number * 10, 0), "two frames for a message");
         }
     }
 }

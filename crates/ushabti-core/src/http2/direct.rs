@@ -1,5 +1,6 @@
 //! From the fields of an HTTP/2 request to a head like any other, and to where it goes.
 
+use h2::ext::Protocol;
 use ushabti_proto::error::ProtocolError;
 use ushabti_proto::http1::framing::BodyFraming;
 use ushabti_proto::http1::head::RequestHead;
@@ -22,6 +23,7 @@ pub(super) fn direct(parts: &http::request::Parts, place: &Place) -> Result<(Req
         method: parts.method.as_str().as_bytes(),
         path: parts.uri.path_and_query().map(|path| path.as_str().as_bytes()),
         authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
+        protocol: parts.extensions.get::<Protocol>().map(AsRef::as_ref),
     };
     let fields = parts.headers.iter().map(|(name, value)| -> (&[u8], &[u8]) { (name.as_ref(), value.as_bytes()) });
     let head = request_head(pseudo, fields, &server.config.head)
@@ -36,6 +38,11 @@ pub(super) fn direct(parts: &http::request::Parts, place: &Place) -> Result<(Req
         }
         Err(refusal) => Err(Box::new(Refused { head: Some(head), refusal })),
     }
+}
+
+/// Whether it asks for a tunnel (RFC 9113 section 8.5), such as a WebSocket (RFC 8441 section 4): what follows is no body.
+pub(super) fn asks_for_tunnel(parts: &http::request::Parts) -> bool {
+    parts.method == http::Method::CONNECT
 }
 
 /// Notes what is wrong with a request, and says what is answered.

@@ -15,6 +15,7 @@ use ushabti_proto::http2::{Head, check_field};
 
 use super::SEND_BUFFER;
 use super::stream::Stream;
+use super::tunnel::Pipe;
 use crate::channel::Channel;
 use crate::clock::Tick;
 use crate::connection::{Progress, SWALLOW_MAX, Vigil};
@@ -34,6 +35,10 @@ pub(super) struct Entry {
     sender: Option<SendStream<Bytes>>,
     /// While the request comes.
     pub(super) incoming: Option<Box<Incoming>>,
+    /// What may follow a request that asks for a WebSocket.
+    pub(super) connect: Option<RecvStream>,
+    /// Since it is one.
+    pipe: Option<Box<Pipe>>,
     pub(super) vigil: Option<Box<Vigil>>,
     /// Taken out of the outbox, and not yet sent: the client's windows have no room.
     parts: VecDeque<Bytes>,
@@ -44,6 +49,8 @@ pub(super) struct Entry {
     pub(super) held: u64,
     /// Bytes of its answer that were sent since this was looked at.
     pub(super) sent: u64,
+    /// Parts of it that were sent whole, or to their end, since this was looked at.
+    pub(super) parts_sent: u32,
 }
 
 /// What a request comes for.
@@ -124,12 +131,15 @@ impl Entry {
             respond,
             sender: None,
             incoming: None,
+            connect: None,
+            pipe: None,
             vigil: None,
             parts: VecDeque::new(),
             end: None,
             stall: None,
             held: 0,
             sent: 0,
+            parts_sent: 0,
         }
     }
 
@@ -162,6 +172,16 @@ impl Entry {
         };
         if reset.is_ready() {
             return Fate::Lost;
+        }
+        if self.connect.is_some() && self.stream.is_tunnel() {
+            self.pipe = self.connect.take().map(|body| Box::new(Pipe::new(body)));
+            self.vigil = None;
+        }
+        // An answer that ends was given in the place of a worker that was about to agree.
+        if let Some(mut pipe) = self.pipe.take().filter(|_| self.end.is_none()) {
+            let fate = pipe.advance(self, &mut cx);
+            self.pipe = Some(pipe);
+            return fate;
         }
         if let Some(fate) = self.read(&mut cx, now) {
             return fate;
@@ -278,6 +298,7 @@ impl Entry {
             let piece = part.split_to(count);
             if part.is_empty() {
                 self.parts.pop_front();
+                self.parts_sent += 1;
             }
             let is_all = self.parts.is_empty() && self.end == Some(false);
             sender.send_data(piece, is_all)?;
@@ -307,9 +328,27 @@ impl Entry {
         Ok(false)
     }
 
-    /// How the client's windows have had room for what waits for it, since they had none.
+    /// Sends frames of a WebSocket as far as the client's windows have room for them and for those that wait. Returns how many
+    /// bytes were sent, and whether they were the last; `None`: the client has reset the stream.
+    pub(super) fn pass_on(&mut self, frames: Vec<u8>, is_ended: bool, cx: &mut Context<'_>) -> Option<(usize, bool)> {
+        if !frames.is_empty() {
+            self.parts.push_back(frames.into());
+        }
+        self.end = is_ended.then_some(false);
+        let before = self.sent;
+        let is_all = self.write(cx, 0).ok()?;
+        Some(((self.sent - before) as usize, is_all))
+    }
+
+    /// Something waits for which the client's windows have no room.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stall.is_some()
+    }
+
+    /// How the client's windows have had room for what waits for it, since they had none. The task of a WebSocket sees to its
+    /// own.
     pub(super) fn stall(&self) -> Option<&Progress> {
-        self.stall.as_ref()
+        self.stall.as_ref().filter(|_| self.pipe.is_none())
     }
 
     /// Ends it for the client's fault.

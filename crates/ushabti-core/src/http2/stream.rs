@@ -15,8 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
+use super::tunnel::Tunnel;
 use crate::jitter;
 use crate::link::{Exchange, Gone, Link, OUTBOX_HIGH, OUTBOX_LOW, Then, Turn};
+use crate::websocket;
 
 /// The streams of one connection that have something to do for its task.
 pub(super) struct Agenda {
@@ -108,6 +110,8 @@ pub(crate) struct Stream {
     is_gone: AtomicBool,
     outbox: Mutex<Outbox>,
     room: Condvar,
+    /// If its request asks for a WebSocket.
+    pub(super) tunnel: Option<Box<Tunnel>>,
 }
 
 /// What of an answer the task has not taken yet.
@@ -127,7 +131,7 @@ pub(super) struct Outbox {
 
 impl Stream {
     /// A stream whose request has begun to come. IO task.
-    pub(super) fn new(agenda: &Arc<Agenda>, key: usize) -> Arc<Self> {
+    pub(super) fn new(agenda: &Arc<Agenda>, key: usize, asks_for_tunnel: bool) -> Arc<Self> {
         agenda.alive.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self {
             agenda: Arc::clone(agenda),
@@ -136,10 +140,11 @@ impl Stream {
             is_gone: AtomicBool::new(false),
             outbox: Mutex::default(),
             room: Condvar::new(),
+            tunnel: asks_for_tunnel.then(Box::default),
         })
     }
 
-    pub(crate) fn link(&self) -> &Link {
+    pub(crate) fn link(&self) -> &Arc<Link> {
         &self.agenda.link
     }
 
@@ -174,6 +179,21 @@ impl Stream {
         drop(outbox);
         drop(parts);
         self.room.notify_all();
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.abandon();
+            if let Some(socket) = self.take_upgrade() {
+                websocket::discard(socket, self.link().server());
+            }
+        }
+    }
+
+    /// Notes that there is something to do for it. Any thread.
+    pub(super) fn note(self: &Arc<Self>) {
+        jitter::point();
+        let is_noted = std::mem::replace(&mut self.outbox.lock().is_noted, true);
+        if !is_noted {
+            self.agenda.note(Arc::clone(self));
+        }
     }
 
     /// Takes it off the list, and lets the task look at what is to be sent.
@@ -268,11 +288,11 @@ impl Wake for Stream {
     /// Something has happened to it that the frames' code was asked to tell: bytes of a body, room in a window, a reset. IO
     /// thread.
     fn wake(self: Arc<Self>) {
-        let is_noted = std::mem::replace(&mut self.outbox.lock().is_noted, true);
-        if !is_noted {
-            let agenda = Arc::clone(&self.agenda);
-            agenda.note(self);
-        }
+        self.note();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.note();
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::atomic::{Ordering, fence};
 use parking_lot::Mutex;
 
 use super::Socket;
+use crate::channel::Channel;
 use crate::link::Link;
 use crate::server::Shared;
 
@@ -52,13 +53,13 @@ pub struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    /// Begins to gather; `None` where nobody would notice a handler that takes long. The worker that has the socket, while it
-    /// has more events.
+    /// Begins to gather; `None` where nobody would notice a handler that takes long, and for streams, whose frames the IO thread
+    /// gathers in any case. The worker that has the socket, while it has more events.
     pub fn begin(server: &'a Shared, socket: &Socket) -> Option<Self> {
         if !server.is_watching() {
             return None;
         }
-        let link = socket.link()?;
+        let Channel::Link(link) = socket.channel()? else { return None };
         server.gathering.holds.lock().push(Hold { link: Arc::clone(&link), is_old: false });
         let gathered = Self { server, link };
         fence(Ordering::SeqCst);

@@ -1,7 +1,7 @@
 //! One WebSocket as its IO task, the workers and everybody who sends to it share it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -12,7 +12,8 @@ use ushabti_proto::websocket::frame::{CONTROL_BYTES_MAX, Opcode, encode_frame};
 
 use super::inbox::{Next, Received};
 use super::{Event, Hub, Inbox, Outgoing, Overflow};
-use crate::link::{Bound, Link, Unsent};
+use crate::channel::{Channel, WeakChannel};
+use crate::link::{Bound, Unsent};
 use crate::server::Counted;
 
 /// Who takes the messages of a socket.
@@ -55,7 +56,7 @@ pub struct Socket {
     /// The lane whose workers tell its events.
     lane: u16,
     /// Held by the IO task, so that the descriptor is closed with the connection whoever still knows the socket.
-    link: Weak<Link>,
+    channel: WeakChannel,
     deflate: Option<DeflateAgreement>,
     pub(super) inbox: Inbox,
     end: Mutex<End>,
@@ -72,7 +73,7 @@ struct End {
 
 impl Socket {
     pub(super) fn new(
-        link: &Arc<Link>,
+        channel: &Channel,
         lane: usize,
         style: Style,
         deflate: Option<DeflateAgreement>,
@@ -83,7 +84,7 @@ impl Socket {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             token: AtomicU32::new(0),
             lane: lane as u16,
-            link: Arc::downgrade(link),
+            channel: channel.downgrade(),
             deflate,
             inbox: Inbox::new(style),
             end: Mutex::new(End { closing: None, counted: Some(counted) }),
@@ -113,7 +114,7 @@ impl Socket {
 
     /// Whether messages can be sent: neither side has begun to close.
     pub fn is_open(&self) -> bool {
-        self.end.lock().closing.is_none() && self.link().is_some()
+        self.end.lock().closing.is_none() && self.channel().is_some()
     }
 
     /// How it is being, or was, closed; `None` while it is open.
@@ -123,11 +124,11 @@ impl Socket {
 
     /// Bytes that wait for the client in the outbox.
     pub fn buffered(&self) -> usize {
-        self.link().map_or(0, |link| link.buffered())
+        self.channel().map_or(0, |channel| channel.buffered())
     }
 
-    pub(super) fn link(&self) -> Option<Arc<Link>> {
-        self.link.upgrade().filter(|link| !link.is_lost())
+    pub(super) fn channel(&self) -> Option<Channel> {
+        self.channel.upgrade().filter(|channel| !channel.is_lost())
     }
 
     // ---- sending
@@ -135,8 +136,8 @@ impl Socket {
     /// Sends a message. `wait`: for how long, where too much waits for the client; `None` does what the server's options
     /// say. Detached from the interpreter if it may wait.
     pub fn send(&self, message: &Outgoing<'_>, wait: Option<Duration>) -> Sent {
-        let Some(link) = self.link() else { return Sent::Closed };
-        let config = &link.server().config;
+        let Some(channel) = self.channel() else { return Sent::Closed };
+        let config = &channel.server().config;
         let most = config.websocket.outbox_bytes_max;
         let (head, payload) = message.parts(self.window_bits());
         let patience = match (wait, config.websocket.overflow) {
@@ -146,12 +147,12 @@ impl Socket {
         };
         let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         loop {
-            match link.send_frame(head, payload, Bound::Bytes(most)) {
+            match channel.send_frame(head, payload, Bound::Bytes(most)) {
                 Ok(()) => return Sent::Queued,
                 Err(Unsent::Closed) => return Sent::Closed,
                 Err(Unsent::Full) => {
                     let waited =
-                        until.is_some_and(|until| link.wait_for_space(head.len() + payload.len(), most, until));
+                        until.is_some_and(|until| channel.wait_for_space(head.len() + payload.len(), most, until));
                     if !waited {
                         return self.overflow(config.websocket.overflow, wait.is_some());
                     }
@@ -162,7 +163,7 @@ impl Socket {
 
     /// Whether [`Socket::send`] without a time may wait, so that its caller must be detached.
     pub fn may_wait(&self) -> bool {
-        self.link().is_some_and(|link| link.server().config.websocket.overflow == Overflow::Wait)
+        self.channel().is_some_and(|channel| channel.server().config.websocket.overflow == Overflow::Wait)
     }
 
     /// Whether long messages are compressed, which takes a while.
@@ -172,10 +173,10 @@ impl Socket {
 
     /// Sends a message that goes to many sockets; never waits.
     pub(super) fn send_shared(&self, message: &Outgoing<'_>) -> Sent {
-        let Some(link) = self.link() else { return Sent::Closed };
-        let config = &link.server().config.websocket;
+        let Some(channel) = self.channel() else { return Sent::Closed };
+        let config = &channel.server().config.websocket;
         let (head, payload) = message.parts(self.window_bits());
-        match link.send_frame(head, payload, Bound::Bytes(config.outbox_bytes_max)) {
+        match channel.send_frame(head, payload, Bound::Bytes(config.outbox_bytes_max)) {
             Ok(()) => Sent::Queued,
             Err(Unsent::Closed) => Sent::Closed,
             Err(Unsent::Full) => self.overflow(config.overflow, false),
@@ -205,11 +206,11 @@ impl Socket {
     /// If the payload has more than 125 bytes.
     pub fn ping(&self, payload: &[u8]) -> bool {
         assert!(payload.len() <= CONTROL_BYTES_MAX, "the caller has checked the length");
-        let Some(link) = self.link() else { return false };
+        let Some(channel) = self.channel() else { return false };
         let mut frame = Vec::with_capacity(payload.len() + 2);
         encode_frame(&mut frame, Opcode::Ping, payload);
-        let most = link.server().config.websocket.outbox_bytes_max;
-        link.send_frame(&frame, &[], Bound::Bytes(most)).is_ok()
+        let most = channel.server().config.websocket.outbox_bytes_max;
+        channel.send_frame(&frame, &[], Bound::Bytes(most)).is_ok()
     }
 
     /// Begins the closing handshake behind what was sent before (RFC 6455 section 7.1.2). No message is delivered from here
@@ -224,18 +225,18 @@ impl Socket {
     }
 
     fn begin_close(&self, code: u16, reason: &str) -> bool {
-        let link = self.link.upgrade();
-        if link.as_ref().is_some_and(|link| link.server().is_forked()) {
+        let channel = self.channel.upgrade();
+        if channel.as_ref().is_some_and(|channel| channel.server().is_forked()) {
             // The locks may be held by threads that are not there.
             return false;
         }
         let is_first = self.decide(code, reason);
         if is_first {
             self.inbox.be_deaf();
-            if let Some(link) = link {
-                link.seal();
+            if let Some(channel) = channel {
+                channel.seal();
                 // The task writes the Close frame: the state of the protocol is its own.
-                link.signal();
+                channel.signal();
             }
         }
         is_first
@@ -295,8 +296,8 @@ impl Socket {
 
     fn signal_if(&self, resume: bool) {
         if resume {
-            if let Some(link) = self.link.upgrade() {
-                link.signal();
+            if let Some(channel) = self.channel.upgrade() {
+                channel.signal();
             }
         }
     }
@@ -319,6 +320,6 @@ impl Socket {
     }
 
     fn hub(&self) -> Option<Arc<Hub>> {
-        self.link.upgrade().map(|link| Arc::clone(&link.server().hub))
+        self.channel.upgrade().map(|channel| Arc::clone(&channel.server().hub))
     }
 }

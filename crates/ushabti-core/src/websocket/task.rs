@@ -2,7 +2,7 @@
 //!
 //! The task reads frames, puts messages into the inbox, answers pings, watches the clocks and finishes the closing
 //! handshake (RFC 6455 section 7). It goes on doing so whatever the workers do: what it needs of them reaches it as a signal
-//! (see `link`), and what they need of it as events.
+//! (see `link` and `http2::tunnel`), and what they need of it as events.
 //!
 //! It is a future by hand and no async function: there are tens of thousands of them, and the compiler would keep what is
 //! in here twice.
@@ -19,9 +19,9 @@ use ushabti_proto::websocket::close_code::{ABNORMAL, GOING_AWAY, POLICY_VIOLATIO
 use ushabti_proto::websocket::connection::{Close, Connection as Protocol, Event, Limits, Step};
 use ushabti_proto::websocket::frame::{Opcode, encode_frame};
 
-use super::{Fault, Socket};
+use super::{Carrier, Fault, Socket};
 use crate::clock::{Deadline, Tick, coarse, ticks};
-use crate::connection::{LINGER, Place};
+use crate::connection::LINGER;
 use crate::io_thread::FrameTools;
 use crate::link::{Bound, Interest, Wake};
 use crate::server::Phase as ServerPhase;
@@ -35,12 +35,12 @@ const PONGS_MAX: usize = 64 * 1024;
 const WAKES_IN_A_ROW: u32 = 4;
 
 /// Starts the task of a connection whose 101 was sent. `pending` is what was read behind the request.
-pub(crate) fn spawn(place: Place, socket: Arc<Socket>, pending: Vec<u8>) {
-    place.io.server.counters.websockets_open.fetch_add(1, Ordering::Relaxed);
-    let now = place.io.clock.now();
+pub(crate) fn spawn(carrier: Carrier, socket: Arc<Socket>, pending: Vec<u8>) {
+    carrier.io.server.counters.websockets_open.fetch_add(1, Ordering::Relaxed);
+    let now = carrier.io.clock.now();
     let mut task = Task {
         protocol: Protocol::new(socket.deflate()),
-        place,
+        carrier,
         socket,
         pending,
         is_paused: false,
@@ -75,7 +75,7 @@ enum Phase {
 }
 
 struct Task {
-    place: Place,
+    carrier: Carrier,
     socket: Arc<Socket>,
     protocol: Protocol,
     /// Read, but not looked at before the inbox has room.
@@ -109,15 +109,15 @@ impl Future for Task {
                 }
                 Phase::Over => self.depart(),
                 Phase::Departing { is_shut, until } => {
-                    if !is_shut && !self.place.link.is_queued() {
-                        self.place.link.shutdown_write();
+                    if !is_shut && !self.carrier.channel.is_queued() {
+                        self.carrier.channel.shutdown_write();
                         self.phase = Phase::Departing { is_shut: true, until };
                     }
                     match ready!(self.poll_input(cx)) {
-                        Wake::Bytes(_) if self.place.io.clock.now() >= until => return Poll::Ready(()),
+                        Wake::Bytes(_) if self.carrier.io.clock.now() >= until => return Poll::Ready(()),
                         Wake::Bytes(_) | Wake::Drain | Wake::Signal | Wake::Finished { .. } => {}
                         // It may be the word of a deadline from before.
-                        Wake::Expired if !self.place.io.clock.is_due(self.place.key) => {}
+                        Wake::Expired if !self.carrier.io.clock.is_due(self.carrier.key) => {}
                         Wake::EndOfInput | Wake::Lost | Wake::Expired => return Poll::Ready(()),
                     }
                 }
@@ -136,7 +136,7 @@ impl Task {
             self.schedule();
         }
         self.arm();
-        if self.place.io.server.is_draining() {
+        if self.carrier.io.server.is_draining() {
             self.begin_close(GOING_AWAY, "the server stops");
         }
         let mut pending = std::mem::take(&mut self.pending);
@@ -146,7 +146,7 @@ impl Task {
     fn go_on(&mut self, wake: Wake) {
         match wake {
             Wake::Bytes(count) => {
-                let io = Arc::clone(&self.place.io);
+                let io = Arc::clone(&self.carrier.io);
                 let now = Instant::now();
                 self.seen = io.clock.tick_at(now);
                 self.receive(&mut io.buffer.lock()[..count], now);
@@ -163,7 +163,7 @@ impl Task {
     }
 
     fn schedule(&self) {
-        self.place.io.server.schedule(Arc::clone(&self.socket), Instant::now());
+        self.carrier.io.server.schedule(Arc::clone(&self.socket), Instant::now());
     }
 
     /// Waits for what comes next: for bytes only where there is room for what they bring.
@@ -172,8 +172,8 @@ impl Task {
         let wake = loop {
             let is_choked = self.is_choked();
             let interest = Interest { read: !self.is_paused && !is_choked, finish: false, signal: true };
-            let Place { io, link, .. } = &self.place;
-            let wake = link.poll_wait(cx, interest, &mut io.buffer.lock(), |_| moved = true);
+            let Carrier { io, channel, .. } = &self.carrier;
+            let wake = channel.poll_wait(cx, interest, &mut io.buffer.lock(), |_| moved = true);
             // What was flushed just now may have made room; nobody else would say so.
             if wake.is_ready() || !is_choked || self.is_choked() {
                 break wake;
@@ -185,21 +185,21 @@ impl Task {
 
     /// Whether so much waits for the client that nothing may be read that asks for an answer.
     fn is_choked(&self) -> bool {
-        let link = &self.place.link;
-        link.is_queued() && link.buffered() > self.place.io.server.config.websocket.outbox_bytes_max + PONGS_MAX
+        let channel = &self.carrier.channel;
+        channel.is_queued() && channel.buffered() > self.carrier.io.server.config.websocket.outbox_bytes_max + PONGS_MAX
     }
 
     fn note_progress(&mut self, moved: bool) {
         if moved {
             // Whoever takes bytes is there.
-            self.seen = self.place.io.clock.now();
+            self.seen = self.carrier.io.clock.now();
         }
-        if !self.place.link.is_queued() {
+        if !self.carrier.channel.is_queued() {
             self.stalled = None;
         } else if moved || self.stalled.is_none() {
             let is_new = self.stalled.is_none();
-            self.stalled = Some(self.place.io.clock.now());
-            self.unsent = self.place.link.unsent();
+            self.stalled = Some(self.carrier.io.clock.now());
+            self.unsent = self.carrier.channel.unsent();
             if is_new {
                 self.arm();
             }
@@ -210,7 +210,7 @@ impl Task {
 
     /// Reads frames that came at this moment.
     fn receive(&mut self, input: &mut [u8], now: Instant) {
-        let io = Arc::clone(&self.place.io);
+        let io = Arc::clone(&self.carrier.io);
         let mut tools = io.frames.lock();
         let FrameTools { inflaters, replies, messages } = &mut *tools;
         // Of another socket, should its task have panicked.
@@ -244,7 +244,7 @@ impl Task {
             // Before the messages: a pong must not come after what is answered to a message behind its ping.
             if ending.is_none() && !replies.is_empty() {
                 // If the connection is lost the next wait says so.
-                let _ = self.place.link.send_frame(replies, &[], Bound::None);
+                let _ = self.carrier.channel.send_frame(replies, &[], Bound::None);
                 replies.clear();
             }
             io.server.counters.websocket_messages.fetch_add(messages.len() as u64, Ordering::Relaxed);
@@ -276,21 +276,19 @@ impl Task {
 
     fn fault_of_peer(&mut self, problem: WebSocketError, replies: &[u8]) {
         let (code, text) = (problem.close_code(), problem.to_string());
-        self.place
-            .io
-            .server
-            .journal
-            .peer_notice(|| format!("{}: {text} ({}); closed with {code}", self.place.link.peer(), problem.section()));
+        self.carrier.io.server.journal.peer_notice(|| {
+            format!("{}: {text} ({}); closed with {code}", self.carrier.channel.peer(), problem.section())
+        });
         self.send_last(replies);
         self.fail(code, text);
     }
 
     /// Sends what ends with our Close frame, if it was not sent before.
     fn send_last(&self, frames: &[u8]) {
-        self.place.link.seal();
+        self.carrier.channel.seal();
         if !frames.is_empty() {
             // If the connection is lost the next wait says so.
-            let _ = self.place.link.send_frame(frames, &[], Bound::Last);
+            let _ = self.carrier.channel.send_frame(frames, &[], Bound::Last);
         }
     }
 
@@ -306,7 +304,7 @@ impl Task {
         if self.is_paused && self.socket.inbox.room().0 > 0 {
             self.is_paused = false;
             // While nothing was read, nothing could be seen.
-            self.seen = self.place.io.clock.now();
+            self.seen = self.carrier.io.clock.now();
             let mut pending = std::mem::take(&mut self.pending);
             self.receive(&mut pending, Instant::now());
         }
@@ -326,7 +324,7 @@ impl Task {
         match self.protocol.close(code, reason, &mut frame) {
             Ok(_) => {
                 self.send_last(&frame);
-                self.phase = Phase::Closing(self.place.io.clock.now() + ticks(CLOSE_TIMEOUT));
+                self.phase = Phase::Closing(self.carrier.io.clock.now() + ticks(CLOSE_TIMEOUT));
                 self.arm();
             }
             Err(problem) => unreachable!("it was checked when it was decided: {problem}"),
@@ -352,17 +350,18 @@ impl Task {
     }
 
     fn look_at_clocks(&mut self) {
-        let server = &self.place.io.server;
+        let server = &self.carrier.io.server;
         let config = &server.config;
-        let now = self.place.io.clock.now();
+        let now = self.carrier.io.clock.now();
         if self.stalled.is_some_and(|stalled| now >= stalled + ticks(config.write_timeout)) {
-            let unsent = self.place.link.unsent();
+            let unsent = self.carrier.channel.unsent();
             // A client that takes a little at a time makes room that the system does not tell of.
             if unsent < self.unsent {
                 (self.stalled, self.unsent) = (Some(now), unsent);
             } else {
                 let timeout = config.write_timeout;
-                let message = || format!("{}: took no byte for {timeout:?}; connection cut", self.place.link.peer());
+                let message =
+                    || format!("{}: took no byte for {timeout:?}; connection cut", self.carrier.channel.peer());
                 server.journal.peer_notice(message);
                 self.socket.decide(ABNORMAL, "");
                 self.phase = Phase::Lost;
@@ -382,7 +381,7 @@ impl Task {
         // Only who was asked and had time to answer: the clock is not so fine that one would surely come before the other.
         let was_asked = self.pinged > self.seen && now > self.pinged;
         if self.is_idle_timed() && was_asked && now >= self.seen + ticks(idle) {
-            let message = || format!("{}: sent no byte for {idle:?}; closed", self.place.link.peer());
+            let message = || format!("{}: sent no byte for {idle:?}; closed", self.carrier.channel.peer());
             server.journal.peer_notice(message);
             return self.fail(POLICY_VIOLATION, format!("no byte came for {idle:?}"));
         }
@@ -391,7 +390,7 @@ impl Task {
             let mut frame = Vec::new();
             encode_frame(&mut frame, Opcode::Ping, &[]);
             // If the connection is lost the next wait says so.
-            let _ = self.place.link.send_frame(&frame, &[], Bound::None);
+            let _ = self.carrier.channel.send_frame(&frame, &[], Bound::None);
             self.socket.inbox.shrink();
         }
         self.arm();
@@ -408,7 +407,7 @@ impl Task {
 
     /// Sets the clock to what is due first.
     fn arm(&mut self) {
-        let config = &self.place.io.server.config;
+        let config = &self.carrier.io.server.config;
         let mut due = match self.phase {
             Phase::Closing(until) => until,
             _ => self.ping_due(config.websocket.ping),
@@ -421,7 +420,7 @@ impl Task {
         }
         // One tick more, or it would come up to a tick early.
         self.due = coarse(due + 1);
-        self.place.io.clock.set(self.place.key, Deadline::At(self.due));
+        self.carrier.io.clock.set(self.carrier.key, Deadline::At(self.due));
     }
 
     // ---- the end
@@ -431,9 +430,9 @@ impl Task {
         if std::mem::replace(&mut self.is_told, true) {
             return;
         }
-        let server = &self.place.io.server;
+        let server = &self.carrier.io.server;
         server.hub.leave(&self.socket);
-        self.place.link.seal();
+        self.carrier.channel.seal();
         if server.phase() == ServerPhase::Closed {
             self.socket.decide(GOING_AWAY, "the server has stopped");
         }
@@ -447,25 +446,25 @@ impl Task {
 
     fn depart(&mut self) {
         self.end(None);
-        let clock = &self.place.io.clock;
-        clock.set(self.place.key, clock.after(LINGER));
+        let clock = &self.carrier.io.clock;
+        clock.set(self.carrier.key, clock.after(LINGER));
         self.phase = Phase::Departing { is_shut: false, until: clock.now() + ticks(LINGER) + 1 };
     }
 
     /// Reads and throws away; comes back when the outbox is empty as well.
     fn poll_input(&self, cx: &mut Context<'_>) -> Poll<Wake> {
-        let Place { io, link, .. } = &self.place;
-        let was_queued = link.is_queued();
+        let Carrier { io, channel, .. } = &self.carrier;
+        let was_queued = channel.is_queued();
         let interest = Interest { read: true, finish: false, signal: true };
-        let wake = link.poll_wait(cx, interest, &mut io.buffer.lock(), |_| {});
-        if wake.is_pending() && was_queued && !link.is_queued() { Poll::Ready(Wake::Signal) } else { wake }
+        let wake = channel.poll_wait(cx, interest, &mut io.buffer.lock(), |_| {});
+        if wake.is_pending() && was_queued && !channel.is_queued() { Poll::Ready(Wake::Signal) } else { wake }
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
         // The connection is lost, or the task was dropped in its midst because the server is closed.
-        if self.phase == Phase::Open && self.place.io.server.phase() == ServerPhase::Closed {
+        if self.phase == Phase::Open && self.carrier.io.server.phase() == ServerPhase::Closed {
             self.socket.decide(GOING_AWAY, "the server has stopped");
             self.send_decided();
         }

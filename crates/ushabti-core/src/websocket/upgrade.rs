@@ -1,17 +1,19 @@
-//! The handshake: what makes a connection of HTTP/1.1 a WebSocket (RFC 6455 section 4.2).
+//! The handshake: what makes a connection of HTTP/1.1 a WebSocket (RFC 6455 section 4.2), or a stream of HTTP/2 (RFC 8441).
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ushabti_proto::http1::encode::{EncodeError, encode_interim};
+use ushabti_proto::http1::encode::{BodyLength, EncodeError, encode_interim};
 use ushabti_proto::http1::head::RequestHead;
+use ushabti_proto::http2;
 use ushabti_proto::websocket::close_code;
 use ushabti_proto::websocket::deflate::DeflateAgreement;
 use ushabti_proto::websocket::handshake::Handshake;
 
 use super::{Config, Socket, Style};
-use crate::link::Link;
+use crate::channel::Channel;
+use crate::date;
 use crate::reply::Refusal;
 use crate::server::{Counted, Shared};
 
@@ -52,18 +54,24 @@ pub fn offered_protocols(head: &RequestHead) -> Vec<String> {
     Handshake::read(head).ok().flatten().map_or_else(Vec::new, |handshake| handshake.protocols)
 }
 
-/// Encodes the 101, and says what compression it agrees to. `protocol` is one of those offered.
+/// The status that agrees to a handshake.
+pub(crate) fn status(handshake: &Handshake) -> u16 {
+    if handshake.is_http2() { 200 } else { 101 }
+}
+
+/// Encodes the answer that agrees, and says what compression it agrees to. `protocol` is one of those offered.
 ///
 /// # Errors
 ///
 /// [`EncodeError`] if one of `fields` cannot be sent.
 pub(crate) fn encode<'a>(
     handshake: &Handshake,
-    config: &Config,
+    server: &Shared,
     protocol: Option<&str>,
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
 ) -> Result<(Vec<u8>, Option<DeflateAgreement>), EncodeError> {
-    let agreed = config.deflate.and_then(|policy| DeflateAgreement::negotiate(&handshake.extensions, policy));
+    let agreed =
+        server.config.websocket.deflate.and_then(|policy| DeflateAgreement::negotiate(&handshake.extensions, policy));
     let own = handshake.response_fields(protocol, agreed.as_ref()).expect("the caller chose what was offered");
     let mut out = Vec::with_capacity(256);
     let own = own.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
@@ -72,7 +80,13 @@ pub(crate) fn encode<'a>(
             return Err(EncodeError::Framing(String::from_utf8_lossy(name).into_owned()));
         }
     }
-    encode_interim(&mut out, 101, own.chain(fields.map(|(name, value)| -> (&[u8], &[u8]) { (name, value) })))?;
+    let all = own.chain(fields.map(|(name, value)| -> (&[u8], &[u8]) { (name, value) }));
+    if handshake.is_http2() {
+        let server_field = server.config.server_field.as_deref();
+        http2::encode_head(&mut out, status(handshake), all, BodyLength::UntilClose, &date::now(), server_field)?;
+    } else {
+        encode_interim(&mut out, status(handshake), all)?;
+    }
     Ok((out, agreed))
 }
 
@@ -81,16 +95,16 @@ fn is_extension(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"sec-websocket-extensions") || name.eq_ignore_ascii_case(b"sec-websocket-protocol")
 }
 
-/// A WebSocket whose 101 was sent and whose events begin when this is finished, or dropped. It can be sent to before.
+/// A WebSocket that was agreed to and whose events begin when this is finished, or dropped. It can be sent to before.
 pub struct Upgraded {
     socket: Arc<Socket>,
     /// Until it is finished.
-    link: Option<Arc<Link>>,
+    channel: Option<Channel>,
 }
 
 impl Upgraded {
-    pub(crate) fn new(link: Arc<Link>, socket: Arc<Socket>) -> Self {
-        Self { socket, link: Some(link) }
+    pub(crate) fn new(channel: Channel, socket: Arc<Socket>) -> Self {
+        Self { socket, channel: Some(channel) }
     }
 
     /// The socket.
@@ -104,13 +118,13 @@ impl Upgraded {
     }
 
     fn release(&mut self) {
-        let Some(link) = self.link.take() else { return };
-        if link.server().is_forked() {
-            std::mem::forget(link);
+        let Some(channel) = self.channel.take() else { return };
+        if channel.server().is_forked() {
+            std::mem::forget(channel);
             return;
         }
-        if let Some(socket) = link.finish_upgrade(Arc::clone(&self.socket)) {
-            discard(socket, link.server());
+        if let Some(socket) = channel.finish_upgrade(Arc::clone(&self.socket)) {
+            discard(socket, channel.server());
         }
     }
 }
@@ -121,7 +135,7 @@ impl Drop for Upgraded {
     }
 }
 
-/// The client was gone before the IO task had the socket. Whoever took it out of the link.
+/// The client was gone before the IO task had the socket. Whoever took it out of the channel.
 pub(crate) fn discard(socket: Arc<Socket>, server: &Shared) {
     socket.decide(close_code::ABNORMAL, "");
     server.hub.leave(&socket);
@@ -130,7 +144,7 @@ pub(crate) fn discard(socket: Arc<Socket>, server: &Shared) {
     }
 }
 
-/// Makes the socket of a connection whose 101 is about to be sent.
-pub(crate) fn socket(link: &Arc<Link>, lane: usize, style: Style, agreed: Option<DeflateAgreement>) -> Arc<Socket> {
-    Arc::new(Socket::new(link, lane, style, agreed, Counted::new(link.shared())))
+/// Makes the socket of a connection or stream that is about to be agreed to.
+pub(crate) fn socket(channel: &Channel, lane: usize, style: Style, agreed: Option<DeflateAgreement>) -> Arc<Socket> {
+    Arc::new(Socket::new(channel, lane, style, agreed, Counted::new(channel.link().shared())))
 }

@@ -45,6 +45,17 @@ fn begin_post(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &fields(0x83, path))
 }
 
+/// Asks for a WebSocket (RFC 8441).
+pub(crate) fn connect(stream: u32, path: &str) -> Vec<u8> {
+    let literals: [(&[u8], &[u8]); 2] = [(b":protocol", b"websocket"), (b"sec-websocket-version", b"13")];
+    // A method that the static table does not have, in the place of the one that it has.
+    let mut block = [&[0x02, 7], b"CONNECT".as_slice(), &fields(0x82, path)[1..]].concat();
+    for (name, value) in literals {
+        block.extend([&[0, name.len() as u8], name, &[value.len() as u8], value].concat());
+    }
+    frame(HEADERS, END_HEADERS, stream, &block)
+}
+
 fn reset(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
 }

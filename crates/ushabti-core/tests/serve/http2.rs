@@ -73,6 +73,11 @@ impl Client {
         }))
     }
 
+    /// Cuts the connection without a word.
+    pub(crate) fn vanish(&self) {
+        self.connection.abort();
+    }
+
     /// How the connection ends.
     fn end(self) -> Result<(), h2::Error> {
         let Self { runtime, connection, sender } = self;
@@ -100,13 +105,19 @@ async fn read(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
     Ok(all)
 }
 
+/// Sends as the windows allow, and ends the stream.
+pub(crate) async fn send(stream: &mut SendStream<Bytes>, data: Bytes) -> Result<(), h2::Error> {
+    send_part(stream, data).await?;
+    stream.send_data(Bytes::new(), true)
+}
+
 /// Sends as the windows allow.
-pub(crate) async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
+pub(crate) async fn send_part(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let Some(room) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else { break };
         let piece = data.split_to(room?.min(data.len()));
-        stream.send_data(piece, data.is_empty())?;
+        stream.send_data(piece, false)?;
     }
     Ok(())
 }

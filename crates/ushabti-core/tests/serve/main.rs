@@ -12,4 +12,5 @@ mod shares;
 mod sockets;
 mod stop;
 mod tls;
+mod tunnel;
 mod websocket;

@@ -11,7 +11,7 @@ const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n
      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// A client's frame, masked with zeroes.
-fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     if payload.len() < 126 {
         frame.push(0x80 | payload.len() as u8);
@@ -24,12 +24,12 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn close(code: u16) -> Vec<u8> {
+pub(crate) fn close(code: u16) -> Vec<u8> {
     frame(8, &code.to_be_bytes())
 }
 
 /// Upgrades, and reads what is sent before the socket is open.
-fn open(running: &Running) -> Client {
+pub(crate) fn open(running: &Running) -> Client {
     let mut client = running.connect();
     client.send(UPGRADE.as_bytes());
     assert_eq!(client.answer().status, 101);

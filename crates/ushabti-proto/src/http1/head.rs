@@ -14,6 +14,8 @@ use crate::http1::connection::Limits;
 use crate::http1::framing::{BodyFraming, FramingFields};
 use crate::uri::{self, TargetForm};
 
+mod of_http2;
+
 /// The HTTP version a request is served as (RFC 9112 section 2.3, RFC 9110 section 2.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
@@ -30,10 +32,6 @@ pub enum Version {
 const METHOD_BYTES_MAX: usize = 32;
 /// What surrounds method and target in a request line: two spaces and `HTTP/1.1`.
 const REQUEST_LINE_REST: usize = 10;
-/// What surrounds name and value in the line of a field: `: ` and CRLF.
-const LINE_REST: usize = 4;
-/// Room for the head of a usual request of HTTP/2, so that it need not grow.
-const HTTP2_BYTES_EXPECTED: usize = 512;
 /// Browsers send about fifteen fields; room for these at once spares the list its growth.
 const FIELDS_EXPECTED: usize = 16;
 
@@ -177,7 +175,9 @@ impl RequestHead {
     pub fn from_lines(lines: &[u8]) -> Result<Self, ProtocolError> {
         let head = [lines, b"\r\n"].concat();
         let limits = Limits { head_bytes_max: head.len(), fields_max: head.len(), target_bytes_max: head.len() };
-        let found = HeadReader::new().read(&head, &limits)?;
+        let mut reader = HeadReader::new();
+        reader.skip_http2_line(&head, &limits)?;
+        let found = reader.read(&head, &limits)?;
         found.map(|(head, _)| head).ok_or(ProtocolError::HeadIncomplete)
     }
 
@@ -347,54 +347,6 @@ impl HeadReader {
         }
         self.fields.push(span);
         Ok(())
-    }
-
-    /// A head of HTTP/2, whose request line comes in parts and whose fields come without lines. Returns its bytes too, which
-    /// [`HeadReader::add`] goes on with.
-    pub(crate) fn of_http2(method: &[u8], target: &[u8], limits: &Limits) -> Result<(Self, Vec<u8>), ProtocolError> {
-        check_method(method)?;
-        let mut bytes = Vec::with_capacity(HTTP2_BYTES_EXPECTED);
-        for part in [method, b" ", target, b" HTTP/2"] {
-            bytes.extend_from_slice(part);
-        }
-        let line = locate(&bytes, method.len(), target.len(), Version::Http2, limits.target_bytes_max)?;
-        // A path, or the asterisk, or for CONNECT an authority: the rest is in fields of its own (RFC 9113 section 8.3.1).
-        if line.form == TargetForm::Absolute {
-            return Err(ProtocolError::TargetForm);
-        }
-        bytes.extend_from_slice(b"\r\n");
-        let line_start = bytes.len();
-        Ok((Self { line: Some(line), line_start, ..Self::new() }, bytes))
-    }
-
-    /// Adds a field to a head of HTTP/2, as the line that it would be in HTTP/1.1.
-    pub(crate) fn add(
-        &mut self,
-        bytes: &mut Vec<u8>,
-        name: &[u8],
-        value: &[u8],
-        limits: &Limits,
-    ) -> Result<(), ProtocolError> {
-        if self.fields.len() >= limits.fields_max {
-            return Err(ProtocolError::TooManyFields);
-        }
-        if bytes.len() + name.len() + value.len() + LINE_REST > limits.head_bytes_max.min(u32::MAX as usize) {
-            return Err(ProtocolError::HeadTooLarge);
-        }
-        for part in [name, b": ", value] {
-            bytes.extend_from_slice(part);
-        }
-        let line_end = bytes.len();
-        self.read_field(bytes, line_end, Version::Http2)?;
-        bytes.extend_from_slice(b"\r\n");
-        self.line_start = bytes.len();
-        Ok(())
-    }
-
-    /// The whole head of HTTP/2.
-    pub(crate) fn end(mut self, bytes: Vec<u8>) -> Result<RequestHead, ProtocolError> {
-        let line = self.line.expect("a head of HTTP/2 begins with its request line");
-        self.finish(line, bytes.into_boxed_slice())
     }
 
     /// The rules that only the whole head can break; then the one copy of its bytes.

@@ -1,5 +1,6 @@
 //! The opening handshake as the server sees it (RFC 6455 section 4.2): what the request must hold, and what the 101
-//! says.
+//! says. Over HTTP/2 there is less of it (RFC 8441 section 5): the request asks for the protocol by itself, so there is
+//! nothing to prove with a key, and what agrees is a 200.
 //!
 //! Which subprotocol is chosen, whether an Origin is welcome and whether messages are compressed is decided by others;
 //! nothing here keeps the request.
@@ -141,7 +142,8 @@ pub struct Extension {
 /// A valid upgrade request: what of it the answer depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handshake {
-    accept: String,
+    /// `None` over HTTP/2.
+    accept: Option<String>,
     /// The subprotocols that the client offers, in the order of its preference.
     pub protocols: Vec<String>,
     /// The extensions that the client offers, in the order of its preference.
@@ -149,6 +151,11 @@ pub struct Handshake {
 }
 
 impl Handshake {
+    /// Whether it is one of HTTP/2, which a 200 answers.
+    pub fn is_http2(&self) -> bool {
+        self.accept.is_none()
+    }
+
     /// Reads the handshake of a request; `None` if no Upgrade field names WebSocket, so that it is no upgrade request at
     /// all. A resource that is nothing but a WebSocket answers that with 426 (RFC 9110 section 15.5.22).
     ///
@@ -163,13 +170,15 @@ impl Handshake {
         if head.method() != "GET" {
             return Err(HandshakeError::Method);
         }
-        if head.version() != Version::Http11 {
+        // There the Upgrade is what `http2::request_head` has made of the protocol that was asked for.
+        let is_http2 = head.version() == Version::Http2;
+        if head.version() != Version::Http11 && !is_http2 {
             return Err(HandshakeError::HttpVersion);
         }
         if head.host().is_none_or(str::is_empty) {
             return Err(HandshakeError::Host);
         }
-        if !head.offers_upgrade("websocket") {
+        if !is_http2 && !head.offers_upgrade("websocket") {
             return Err(HandshakeError::ConnectionWithoutUpgrade);
         }
         // Before the key: a later version may have none.
@@ -179,9 +188,14 @@ impl Handshake {
             Some(_) => return Err(HandshakeError::VersionUnsupported),
             None => return Err(HandshakeError::VersionMissing),
         }
-        let key = only(head, "sec-websocket-key", HandshakeError::KeyRepeated)?.ok_or(HandshakeError::KeyMissing)?;
-        if !is_key(key) {
-            return Err(HandshakeError::KeySyntax);
+        let mut accept = None;
+        if !is_http2 {
+            let key = only(head, "sec-websocket-key", HandshakeError::KeyRepeated)?;
+            let key = key.ok_or(HandshakeError::KeyMissing)?;
+            if !is_key(key) {
+                return Err(HandshakeError::KeySyntax);
+            }
+            accept = Some(accept_key(key));
         }
         let mut protocols = Vec::new();
         for protocol in head.field_values("sec-websocket-protocol").flat_map(list_elements) {
@@ -195,10 +209,11 @@ impl Handshake {
         for value in head.field_values("sec-websocket-extensions") {
             extensions.extend(parse_extensions(value)?);
         }
-        Ok(Some(Self { accept: accept_key(key), protocols, extensions }))
+        Ok(Some(Self { accept, protocols, extensions }))
     }
 
-    /// The fields of the 101 (RFC 6455 section 4.2.2), for [`encode_interim`](crate::http1::encode::encode_interim).
+    /// The fields of the 101 (RFC 6455 section 4.2.2), for [`encode_interim`](crate::http1::encode::encode_interim), or
+    /// over HTTP/2 those of the 200.
     ///
     /// # Errors
     ///
@@ -208,11 +223,12 @@ impl Handshake {
         protocol: Option<&str>,
         deflate: Option<&DeflateAgreement>,
     ) -> Result<Vec<(&'static str, String)>, ProtocolNotOffered> {
-        let mut fields = vec![
-            ("Upgrade", "websocket".to_owned()),
-            ("Connection", "Upgrade".to_owned()),
-            ("Sec-WebSocket-Accept", self.accept.clone()),
-        ];
+        let mut fields = Vec::new();
+        if let Some(accept) = &self.accept {
+            fields.push(("Upgrade", "websocket".to_owned()));
+            fields.push(("Connection", "Upgrade".to_owned()));
+            fields.push(("Sec-WebSocket-Accept", accept.clone()));
+        }
         if let Some(chosen) = protocol {
             if !self.protocols.iter().any(|offered| offered == chosen) {
                 return Err(ProtocolNotOffered { chosen: chosen.to_owned(), offered: self.protocols.clone() });

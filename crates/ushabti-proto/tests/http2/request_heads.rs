@@ -6,6 +6,7 @@ use ushabti_proto::http1::framing::BodyFraming;
 use ushabti_proto::http1::head::{RequestHead, Version};
 use ushabti_proto::http2::{Pseudo, check_field, request_head};
 use ushabti_proto::uri::TargetForm;
+use ushabti_proto::websocket::handshake::{Handshake, HandshakeError};
 
 const LIMITS: Limits = Limits { head_bytes_max: 1000, fields_max: 5, target_bytes_max: 100 };
 
@@ -17,8 +18,8 @@ fn read_to(
     authority: Option<&str>,
     fields: Fields<'_>,
 ) -> Result<RequestHead, Fault> {
-    let pseudo =
-        Pseudo { method: method.as_bytes(), path: path.map(str::as_bytes), authority: authority.map(str::as_bytes) };
+    let (path, authority) = (path.map(str::as_bytes), authority.map(str::as_bytes));
+    let pseudo = Pseudo { method: method.as_bytes(), path, authority, protocol: None };
     let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     request_head(pseudo, fields, &LIMITS)
 }
@@ -31,7 +32,8 @@ fn read(fields: Fields<'_>) -> Result<RequestHead, Fault> {
 fn a_head_has_what_its_fields_say() {
     let fields = [("accept", "*/*"), ("content-length", "5"), ("x-many", "1"), ("x-many", "2"), ("te", "trailers")];
     let limits = Limits { fields_max: 6, ..LIMITS };
-    let pseudo = Pseudo { method: b"PUT", path: Some(b"/a%20b?c=d"), authority: Some(b"example.com:8080") };
+    let pseudo =
+        Pseudo { method: b"PUT", path: Some(b"/a%20b?c=d"), authority: Some(b"example.com:8080"), protocol: None };
     let head = request_head(pseudo, fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())), &limits)
         .expect("nothing is wrong with it");
     assert_eq!((head.method(), head.target(), head.path()), ("PUT", "/a%20b?c=d", "/a%20b"));
@@ -132,4 +134,50 @@ fn trailers_are_held_to_the_same() {
     assert_eq!(check_field(b"x-checksum", b"1"), Ok(()));
     assert_eq!(check_field(b"transfer-encoding", b"chunked"), Err(Fault::FieldOfConnection));
     assert_eq!(check_field(b"x", b"\ra").map_err(|fault| fault.status()), Err(400));
+}
+
+/// A request that asks for a protocol (RFC 8441 section 4).
+fn ask_for(method: &[u8], protocol: &[u8], path: Option<&[u8]>, fields: Fields<'_>) -> Result<RequestHead, Fault> {
+    let pseudo = Pseudo { method, path, authority: Some(b"a"), protocol: Some(protocol) };
+    request_head(pseudo, fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())), &LIMITS)
+}
+
+#[test]
+fn a_connect_for_a_websocket_is_the_get_that_it_would_be() {
+    for protocol in [b"websocket", b"WebSocket"] {
+        let fields = [("sec-websocket-version", "13"), ("sec-websocket-protocol", "chat, news")];
+        let head = ask_for(b"CONNECT", protocol, Some(b"/live?a=b"), &fields).expect("it may ask so");
+        assert_eq!((head.method(), head.target(), head.form()), ("GET", "/live?a=b", TargetForm::Origin));
+        assert_eq!((head.field("upgrade"), head.host()), (Some(protocol.as_slice()), Some("a")));
+        let handshake = Handshake::read(&head).expect("nothing is wrong with it").expect("it is one");
+        assert!(handshake.is_http2());
+        assert_eq!(handshake.protocols, ["chat", "news"]);
+        let answer = handshake.response_fields(Some("news"), None).expect("it was offered");
+        assert_eq!(answer, [("Sec-WebSocket-Protocol", "news".to_owned())]);
+        assert!(handshake.response_fields(Some("other"), None).is_err());
+    }
+}
+
+#[test]
+fn what_a_connect_may_not_ask_for_is_refused() {
+    assert_eq!(ask_for(b"CONNECT", b"connect-udp", Some(b"/"), &[]).err(), Some(Fault::ProtocolUnknown));
+    assert_eq!(ask_for(b"GET", b"websocket", Some(b"/"), &[]).err(), Some(Fault::ProtocolUnknown));
+    assert_eq!(ask_for(b"CONNECT", b"websocket", None, &[]).err(), Some(Fault::TargetMissing));
+    assert_eq!(ask_for(b"CONNECT", b"websocket", Some(b"*"), &[]).err(), Some(Fault::TargetForm));
+    let read = |fields| Handshake::read(&ask_for(b"CONNECT", b"websocket", Some(b"/"), fields).expect("a good head"));
+    assert_eq!(read(&[]), Err(HandshakeError::VersionMissing));
+    assert_eq!(read(&[("sec-websocket-version", "12")]), Err(HandshakeError::VersionUnsupported));
+    // No client can write the field by itself.
+    assert_eq!(self::read(&[("upgrade", "websocket")]).err(), Some(Fault::FieldOfConnection));
+}
+
+#[test]
+fn a_head_can_be_read_again_from_its_lines() {
+    let head = ask_for(b"CONNECT", b"websocket", Some(b"/live?a"), &[("x-many", "1"), ("x-many", "")]);
+    let lines = head.expect("a good head").into_lines();
+    let again = RequestHead::from_lines(&lines).expect("it was read before");
+    assert_eq!((again.version(), again.method(), again.target()), (Version::Http2, "GET", "/live?a"));
+    assert_eq!((again.path(), again.query(), again.host()), ("/live", Some("a"), Some("a")));
+    assert_eq!(again.field_values("x-many").collect::<Vec<_>>(), [b"1".as_slice(), b""]);
+    assert_eq!(again.into_lines(), lines);
 }

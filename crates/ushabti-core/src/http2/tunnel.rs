@@ -1,0 +1,397 @@
+//! A stream that has become a WebSocket (RFC 8441 section 5): bytes in both directions, as on a connection of its own.
+//!
+//! ```text
+//!  DATA ─▶ task of the connection ─▶ input ─▶ task of the WebSocket ─▶ inbox (see `websocket`)
+//!  DATA ◀─ task of the connection ◀─ output ◀─ whoever sends a frame, from any thread
+//! ```
+//!
+//! Both tasks are of the IO thread. What one does for the other it puts down under a lock, and wakes it then: the connection's
+//! by a note in the agenda, the WebSocket's by its waker, which it registers before it looks.
+//!
+//! The client may send as much as its windows have room for, which are opened when the input takes something in, and that
+//! it does only while it is short: so a WebSocket whose handler is slow holds its client up. Of what is sent, everything
+//! waits that the client's windows have no room for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use atomic_waker::AtomicWaker;
+use h2::{Reason, RecvStream};
+use parking_lot::{Condvar, Mutex};
+
+use super::entry::{Entry, Fate};
+use super::stream::Stream;
+use crate::channel::Channel;
+use crate::io_thread::Io;
+use crate::jitter;
+use crate::link::{Bound, DRAIN, EXPIRED, Interest, SIGNAL, Unsent, Wake, take_first};
+use crate::websocket::{self, Socket as WebSocket};
+
+/// Bytes that the task of the WebSocket has not looked at, from which no more are taken in; the last to come may pass it.
+const INPUT_MAX: usize = 64 * 1024;
+/// So much may be sent beyond the bound before the task of the connection has found out whether the client has room for it: on
+/// a connection of its own the system takes it.
+const UNSEEN_MAX: usize = 4 << 20;
+
+/// What a stream has beside the rest if its request asks for a WebSocket.
+#[derive(Default)]
+pub(super) struct Tunnel {
+    /// The success that makes it one is on its way.
+    is_agreed: AtomicBool,
+    /// What the task of the WebSocket is called for.
+    calls: AtomicU32,
+    task: AtomicWaker,
+    input: Mutex<Input>,
+    output: Mutex<Output>,
+    room: Condvar,
+    /// The WebSocket that it becomes, until one side has taken it out.
+    upgrade: Mutex<Option<Arc<WebSocket>>>,
+}
+
+#[derive(Default)]
+struct Input {
+    bytes: Vec<u8>,
+    /// The client sends no more.
+    is_ended: bool,
+    /// More has come, for which there was no room.
+    is_short: bool,
+}
+
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+struct Output {
+    frames: Vec<u8>,
+    /// What the task of the connection has taken out, and not sent.
+    taken: usize,
+    /// What it has sent since the task of the WebSocket looked, while some had to wait.
+    moved: usize,
+    /// The client's windows have no room.
+    is_stalled: bool,
+    /// See `link::outbox`.
+    is_sealed: bool,
+    /// Nothing follows the frames.
+    is_ended: bool,
+    /// The task of the WebSocket has ended.
+    is_left: bool,
+    /// Senders that wait for room.
+    senders: u32,
+}
+
+impl Output {
+    fn len(&self) -> usize {
+        self.frames.len() + self.taken
+    }
+
+    fn has_room(&self, bytes: usize, most: usize) -> bool {
+        let most = if self.is_stalled { most } else { most.saturating_add(UNSEEN_MAX) };
+        self.len() == 0 || self.len() + bytes <= most
+    }
+}
+
+/// The side of the WebSocket: see `channel`, and the methods of the same names of a link.
+impl Stream {
+    fn as_tunnel(&self) -> &Tunnel {
+        self.tunnel.as_ref().expect("only what was asked to be a WebSocket can be one")
+    }
+
+    /// A success would be taken for one that makes it a WebSocket. Any thread.
+    pub(crate) fn must_upgrade(&self) -> bool {
+        self.tunnel.is_some() && !self.is_tunnel()
+    }
+
+    /// The success that makes it a WebSocket is on its way. Any thread.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_agreed.load(Ordering::Acquire))
+    }
+
+    /// Notes that it becomes a WebSocket. The owner of the exchange, before it answers that.
+    pub(crate) fn agree(&self) {
+        self.as_tunnel().is_agreed.store(true, Ordering::Release);
+    }
+
+    /// Why the socket is never left lying: whoever gives the stream up notes that and looks for the socket then, here it is put
+    /// down and that note looked for then. The lock of the socket's place has an order: either it was put down first and is
+    /// found there, or the note is seen here; and the lock gives it to one alone.
+    pub(crate) fn finish_upgrade(self: &Arc<Self>, socket: Arc<WebSocket>) -> Option<Arc<WebSocket>> {
+        *self.as_tunnel().upgrade.lock() = Some(socket);
+        jitter::point();
+        self.note();
+        jitter::point();
+        if self.is_lost() { self.take_upgrade() } else { None }
+    }
+
+    pub(super) fn take_upgrade(&self) -> Option<Arc<WebSocket>> {
+        self.tunnel.as_ref()?.upgrade.lock().take()
+    }
+
+    pub(crate) fn send_frame(self: &Arc<Self>, head: &[u8], payload: &[u8], bound: Bound) -> Result<(), Unsent> {
+        if self.link().server().is_forked() {
+            return Err(Unsent::Closed);
+        }
+        let mut output = self.as_tunnel().output.lock();
+        jitter::point();
+        if self.is_lost() || (output.is_sealed && !matches!(bound, Bound::Last)) {
+            return Err(Unsent::Closed);
+        }
+        if matches!(bound, Bound::Bytes(most) if !output.has_room(head.len() + payload.len(), most)) {
+            return Err(Unsent::Full);
+        }
+        output.frames.extend_from_slice(head);
+        output.frames.extend_from_slice(payload);
+        drop(output);
+        self.note();
+        Ok(())
+    }
+
+    pub(crate) fn wait_for_space(&self, bytes: usize, most: usize, until: Instant) -> bool {
+        let tunnel = self.as_tunnel();
+        let mut output = tunnel.output.lock();
+        output.senders += 1;
+        let mut is_late = false;
+        while !is_late && !output.has_room(bytes, most) && !output.is_sealed && !self.is_lost() {
+            is_late = tunnel.room.wait_until(&mut output, until).timed_out();
+        }
+        output.senders -= 1;
+        !is_late
+    }
+
+    pub(crate) fn seal(&self) {
+        let tunnel = self.as_tunnel();
+        tunnel.output.lock().is_sealed = true;
+        tunnel.room.notify_all();
+    }
+
+    pub(crate) fn buffered(&self) -> usize {
+        self.as_tunnel().output.lock().len()
+    }
+
+    pub(crate) fn signal(&self) {
+        self.as_tunnel().call(SIGNAL);
+    }
+
+    pub(crate) fn expire(&self) {
+        self.as_tunnel().call(EXPIRED);
+    }
+
+    pub(crate) fn drain(&self) {
+        self.as_tunnel().call(DRAIN);
+    }
+
+    pub(crate) fn is_queued(&self) -> bool {
+        self.as_tunnel().output.lock().is_stalled
+    }
+
+    pub(crate) fn shutdown_write(self: &Arc<Self>) {
+        self.as_tunnel().output.lock().is_ended = true;
+        self.note();
+    }
+
+    /// `progress` is called with what the client has made room for, if some had to wait for that.
+    pub(crate) fn poll_wait(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+        interest: Interest,
+        buffer: &mut [u8],
+        mut progress: impl FnMut(usize),
+    ) -> Poll<Wake> {
+        let tunnel = self.as_tunnel();
+        tunnel.task.register(cx.waker());
+        jitter::point();
+        let calls = tunnel.calls.load(Ordering::Acquire);
+        match std::mem::take(&mut tunnel.output.lock().moved) {
+            0 => {}
+            moved => progress(moved),
+        }
+        if self.is_lost() {
+            return Poll::Ready(Wake::Lost);
+        }
+        if interest.signal && calls & (SIGNAL | DRAIN) != 0 {
+            return take_first(&tunnel.calls, calls, &[(DRAIN, Wake::Drain), (SIGNAL, Wake::Signal)]);
+        }
+        if interest.read {
+            let mut input = tunnel.input.lock();
+            let count = input.bytes.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&input.bytes[..count]);
+            if count == input.bytes.len() {
+                // A socket that rests keeps no buffer.
+                input.bytes = Vec::new();
+            } else {
+                input.bytes.drain(..count);
+            }
+            let is_ended = input.is_ended;
+            let was_short = std::mem::take(&mut input.is_short);
+            drop(input);
+            if was_short {
+                self.note();
+            }
+            if count > 0 {
+                return Poll::Ready(Wake::Bytes(count));
+            }
+            if is_ended {
+                return Poll::Ready(Wake::EndOfInput);
+            }
+        }
+        take_first(&tunnel.calls, calls, &[(DRAIN, Wake::Drain), (EXPIRED, Wake::Expired)])
+    }
+}
+
+/// The side of the task of the connection.
+impl Tunnel {
+    fn call(&self, bit: u32) {
+        self.calls.fetch_or(bit, Ordering::AcqRel);
+        jitter::point();
+        self.task.wake();
+    }
+
+    /// Whether more may be taken in. If not, the stream is noted when it may.
+    fn wants_input(&self) -> bool {
+        let mut input = self.input.lock();
+        input.is_short = input.bytes.len() >= INPUT_MAX;
+        !input.is_short
+    }
+
+    /// Notes what has become of what was taken out: so much is sent, and whether the rest has to wait for the client.
+    fn sent(&self, count: usize, is_stalled: bool) {
+        let mut output = self.output.lock();
+        output.taken -= count;
+        let was_stalled = std::mem::replace(&mut output.is_stalled, is_stalled);
+        if was_stalled {
+            output.moved += count;
+        }
+        let is_awaited = output.senders > 0;
+        drop(output);
+        if is_awaited {
+            self.room.notify_all();
+        }
+        if was_stalled != is_stalled || (was_stalled && count > 0) {
+            self.task.wake();
+        }
+    }
+
+    /// The stream is lost, which whoever calls has noted.
+    pub(super) fn abandon(&self) {
+        let mut output = self.output.lock();
+        let frames = std::mem::take(&mut output.frames);
+        output.taken = 0;
+        drop(output);
+        drop(frames);
+        self.room.notify_all();
+        self.task.wake();
+    }
+}
+
+/// What the task of a connection has of a stream that is a WebSocket.
+pub(super) struct Pipe {
+    body: RecvStream,
+    /// The client has ended its side, and we ours.
+    is_read: bool,
+    is_written: bool,
+}
+
+impl Pipe {
+    pub(super) fn new(body: RecvStream) -> Self {
+        Self { body, is_read: false, is_written: false }
+    }
+
+    /// Does what there is to do for the stream.
+    pub(super) fn advance(&mut self, entry: &mut Entry, cx: &mut Context<'_>) -> Fate {
+        let stream = Arc::clone(&entry.stream);
+        let tunnel = stream.as_tunnel();
+        if let Err(reason) = self.read(tunnel, cx) {
+            if let Some(reason) = reason {
+                entry.reset(reason);
+            }
+            return Fate::Lost;
+        }
+        let mut output = tunnel.output.lock();
+        let frames = std::mem::take(&mut output.frames);
+        output.taken += frames.len();
+        let (is_ended, is_left) = (output.is_ended, output.is_left);
+        drop(output);
+        if !self.is_written {
+            match entry.pass_on(frames, is_ended, cx) {
+                Some((count, is_written)) => {
+                    self.is_written = is_written;
+                    tunnel.sent(count, entry.is_stalled());
+                }
+                None => return Fate::Lost,
+            }
+        }
+        match (self.is_written, self.is_read || is_left) {
+            (true, true) => Fate::Done,
+            (false, _) if is_left => {
+                // As a connection that is closed in its midst (RFC 8441 section 5).
+                entry.reset(Reason::CANCEL);
+                Fate::Done
+            }
+            _ => Fate::Open,
+        }
+    }
+
+    /// Takes in what has come. An error is the end of the stream, with what the client is told unless it has said so itself.
+    fn read(&mut self, tunnel: &Tunnel, cx: &mut Context<'_>) -> Result<(), Option<Reason>> {
+        let mut has_come = false;
+        while !self.is_read && tunnel.wants_input() {
+            match self.body.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    // It fails only for more than was received.
+                    let _ = self.body.flow_control().release_capacity(data.len());
+                    tunnel.input.lock().bytes.extend_from_slice(&data);
+                }
+                Poll::Ready(Some(Err(_))) => return Err(None),
+                Poll::Ready(None) => match self.body.poll_trailers(cx) {
+                    Poll::Ready(Ok(None)) => {
+                        self.is_read = true;
+                        tunnel.input.lock().is_ended = true;
+                    }
+                    // Nothing but content goes through a tunnel (RFC 9113 section 8.5).
+                    Poll::Ready(Ok(Some(_))) => return Err(Some(Reason::PROTOCOL_ERROR)),
+                    Poll::Ready(Err(_)) => return Err(None),
+                    Poll::Pending => break,
+                },
+                Poll::Pending => break,
+            }
+            has_come = true;
+        }
+        if has_come {
+            jitter::point();
+            tunnel.task.wake();
+        }
+        Ok(())
+    }
+}
+
+/// The place of a WebSocket's task among the streams of its connection, and at the clock. Given up when this is dropped.
+pub(crate) struct Place {
+    io: Arc<Io>,
+    key: usize,
+    stream: Arc<Stream>,
+}
+
+impl Place {
+    fn new(io: &Arc<Io>, stream: &Arc<Stream>) -> Self {
+        let deadline = io.clock.after(io.server.config.websocket.ping);
+        let key = io.clock.add(Channel::Stream(Arc::clone(stream)), deadline);
+        Self { io: Arc::clone(io), key, stream: Arc::clone(stream) }
+    }
+
+    pub(crate) fn key(&self) -> usize {
+        self.key
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.io.clock.remove(self.key);
+        self.stream.as_tunnel().output.lock().is_left = true;
+        self.stream.note();
+    }
+}
+
+/// Starts the task of a WebSocket whose handler has let its events begin. IO task of the connection.
+pub(super) fn spawn(io: &Arc<Io>, stream: &Arc<Stream>, socket: Arc<WebSocket>) {
+    let carrier = websocket::Carrier::stream(io, Channel::Stream(Arc::clone(stream)), Place::new(io, stream));
+    websocket::spawn(carrier, socket, Vec::new());
+}

@@ -1,6 +1,6 @@
 //! Compressed messages (RFC 7692 sections 7.2.1 to 7.2.3): read, written, and stopped at the limit.
 
-use flate2::{Compress, Compression, FlushCompress};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
 use ushabti_proto::websocket::WebSocketError;
 use ushabti_proto::websocket::connection::Connection;
@@ -211,4 +211,30 @@ fn nothing_is_kept_between_messages_without_takeover() {
     assert_eq!(reading.replies, reply(Opcode::Pong, ""));
     assert!(connection.is_between_messages());
     assert!(format!("{connection:?}").contains("window: None"));
+}
+
+#[test]
+fn a_used_compressor_repeats_nothing_of_the_message_before() {
+    // It does find other matches than a new one, so what it writes may differ; what it stands for may not.
+    let mut random = Xorshift::new(0x2545_f491_4f6c_dd1d);
+    let mut differing = 0;
+    for round in 0..3000 {
+        let window_bits = *random.choose(&[9, 10, 12]);
+        let level = *random.choose(&[1, 6, 9]);
+        let mut used = Deflater::new(level, window_bits);
+        for _ in 0..3 {
+            let length = random.below(2000);
+            let letters = 1 + random.below(4);
+            let message: Vec<u8> = (0..length).map(|_| b'a' + random.below(letters) as u8).collect();
+            let payload = used.deflate(&message).to_vec();
+            differing += usize::from(payload != Deflater::new(level, window_bits).deflate(&message));
+            // No bytes before this message, and none beyond the window.
+            let mut reader = Decompress::new_with_window_bits(false, window_bits);
+            let mut out = vec![0; length + 1];
+            let ended = [payload.as_slice(), &[0, 0, 0xff, 0xff]].concat();
+            reader.decompress(&ended, &mut out, FlushDecompress::Sync).expect("it can be inflated");
+            assert!(out[..reader.total_out() as usize] == message, "round {round}: it comes back as it was");
+        }
+    }
+    assert!(differing > 0, "the reason for this test is gone");
 }

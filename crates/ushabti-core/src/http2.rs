@@ -26,10 +26,11 @@ use slab::Slab;
 use ushabti_proto::error::ProtocolError;
 use ushabti_proto::http1::head::RequestHead;
 
+use crate::channel::Channel;
 use crate::clock::{Deadline, Tick, ticks};
 use crate::connection::{DRAIN_GRACE, Place, Progress, SWALLOW_MAX, Vigil, answer, hand_over};
 use crate::destination::Destination;
-use crate::link::{Gauge, LinkIo};
+use crate::link::{Exchange, Gauge, LinkIo};
 use crate::reply::Refusal;
 use crate::request::Request;
 use crate::server::Shared;
@@ -63,6 +64,9 @@ const FIELD_OVERHEAD: usize = 32;
 const FAULTS_MAX: usize = 256;
 /// Bodies of the greatest size that a connection may hold, beside the one that comes.
 const BODIES_MAX: u64 = 4;
+/// So many requests that come together are given to the workers together: who is woken for each alone is through with it before
+/// the next is read, and sleeps again.
+const READY_TOGETHER: usize = 32;
 /// So many reads, of 64 KiB each at most, are made for one connection before others have a turn.
 const READS_IN_A_ROW: u32 = 4;
 
@@ -90,6 +94,7 @@ pub(crate) fn spawn(place: Place, pending: Vec<u8>) {
         gauge,
         entries: Slab::new(),
         noted: Vec::new(),
+        ready: Vec::new(),
         is_busy: false,
         is_leaving: server.is_draining(),
         armed: Tick::MAX,
@@ -126,6 +131,14 @@ fn builder(server: &Shared) -> Builder {
     builder
 }
 
+/// A complete request on its way to the workers.
+struct Ready {
+    request: Arc<Request>,
+    channel: Channel,
+    exchange: Exchange,
+    since: Instant,
+}
+
 enum Phase {
     /// The preface and the first settings are exchanged.
     Greeting(Box<Handshake<LinkIo, Bytes>>),
@@ -143,6 +156,8 @@ struct Task {
     entries: Slab<Entry>,
     /// Empty, and kept for its space.
     noted: Vec<Arc<Stream>>,
+    /// Complete, and not yet given to the workers.
+    ready: Vec<Ready>,
     /// The link says that something is asked of the connection.
     is_busy: bool,
     /// The client was told to go, or will be.
@@ -212,6 +227,7 @@ impl Future for Task {
         }
         this.bell.is_muted.store(true, Ordering::Relaxed);
         let poll = this.run(cx);
+        this.hand_over_ready();
         this.bell.is_muted.store(false, Ordering::Relaxed);
         if poll.is_pending() {
             this.go_on_reading(cx);
@@ -232,6 +248,7 @@ impl Task {
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let waker = Waker::from(Arc::clone(&self.bell));
         let mut own = Context::from_waker(&waker);
+        self.agenda.take(&mut self.noted);
         loop {
             self.see_to_noted();
             let Phase::Open(frames) = &mut self.phase else { unreachable!("it is run when it is open") };
@@ -254,9 +271,6 @@ impl Task {
 
     /// Sees to the streams that something has happened to.
     fn see_to_noted(&mut self) {
-        if self.noted.is_empty() {
-            self.agenda.take(&mut self.noted);
-        }
         let mut noted = std::mem::take(&mut self.noted);
         for stream in noted.drain(..) {
             if self.entries.get(stream.key).is_some_and(|entry| Arc::ptr_eq(&entry.stream, &stream)) {
@@ -414,9 +428,18 @@ impl Task {
         let now = if request.body.is_empty() { request.received } else { Instant::now() };
         entry.vigil = Vigil::of(&mut request, &self.server, now).map(Box::new);
         let due = entry.vigil.as_ref().and_then(|vigil| vigil.due());
-        hand_over(&self.server, request, entry.channel(), entry.exchange, now);
+        self.ready.push(Ready { request, channel: entry.channel(), exchange: entry.exchange, since: now });
         if let Some((at, time)) = due {
             self.arm(self.place.io.clock.tick_at(at), time);
+        }
+        if self.ready.len() >= READY_TOGETHER {
+            self.hand_over_ready();
+        }
+    }
+
+    fn hand_over_ready(&mut self) {
+        for Ready { request, channel, exchange, since } in self.ready.drain(..) {
+            hand_over(&self.server, request, channel, exchange, since);
         }
     }
 

@@ -24,6 +24,11 @@ mod watches;
 mod websocket;
 mod worker;
 
+/// Requests are made on the IO thread and dropped on workers, which the system's allocator does under a lock that both want.
+/// Python's objects are not its business.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The native half of the package.
 #[pymodule(gil_used = false)]
 mod _core {

@@ -7,7 +7,7 @@ use h2::Reason;
 use h2::client::Builder;
 
 use crate::frames::{DATA, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame, get as get_frame};
-use crate::http2::{Client, get, in_time, post, send};
+use crate::http2::{Client, get, in_time, post, send_part};
 use crate::running::{Running, config};
 
 /// Bytes that come before a client's windows are used up (RFC 9113 section 6.9.2).
@@ -23,7 +23,7 @@ fn bodies_of_one_connection_are_bounded_together() {
     let mut streams: Vec<_> = (0..10).map(|_| client.begin(post("/bytes/1"), false)).collect();
     for (_, stream) in &mut streams {
         // A stream that was refused takes no more.
-        let _ = client.runtime.block_on(in_time(send(stream, Bytes::from(vec![b'x'; 90_000]))));
+        let _ = client.runtime.block_on(in_time(send_part(stream, Bytes::from(vec![b'x'; 90_000]))));
     }
     let statuses: Vec<_> = streams
         .into_iter()

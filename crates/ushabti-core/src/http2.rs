@@ -51,11 +51,12 @@ use stream::{Agenda, Bell};
 use timing::Writing;
 pub(crate) use tunnel::Place as TunnelPlace;
 
-/// What a client may send of one body, and of all bodies, before it hears that it was taken. It is taken as soon as it is
+/// What a client may send of one body, and of all bodies, before it hears that it was taken. A body is taken as soon as it is
 /// read, so this bounds the speed, not the memory: 1 MiB in a round trip of 50 ms is 20 MiB a second. The default of the
-/// protocol, 64 KiB, would be a sixteenth of that.
+/// protocol, 64 KiB, would be a sixteenth of that. What WebSockets are sent is taken when their inbox has room, so this bounds
+/// what waits for slow handlers, and how many of them may be slow before the rest of the connection is held up.
 const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Of one answer, so much is given to the frames' code beyond what the socket has taken: a write or two.
 const SEND_BUFFER: usize = 64 * 1024;
 /// What the size of a field is counted as beyond its name and value (RFC 9113 section 6.5.2).
@@ -384,6 +385,11 @@ impl Task {
         let entry = slot.insert(Entry::new(stream, exchange, respond));
         let now = self.place.io.clock.now();
         match direct(&parts, &self.place) {
+            Ok((head, _)) if asks && body.is_end_stream() => {
+                // It can send nothing that a WebSocket is for, not even a Close frame.
+                let refusal = Refusal::of(400, "the client has ended its side of the stream");
+                return self.refuse(key, Some(&head), &refusal);
+            }
             Ok((head, Destination { route, params, allow, body_bytes_max, logged })) => {
                 let mut request = Request::new(head, route, params, allow, &entry.channel());
                 request.logged = logged;

@@ -19,6 +19,7 @@ use super::tunnel::Pipe;
 use crate::channel::Channel;
 use crate::clock::Tick;
 use crate::connection::{Progress, SWALLOW_MAX, Vigil};
+use crate::jitter;
 use crate::journal::Level;
 use crate::link::Exchange;
 use crate::reply::Refusal;
@@ -164,6 +165,7 @@ impl Entry {
             parts.append(&mut outbox.parts);
             *end = outbox.end;
         });
+        jitter::point();
         let waker = self.waker.clone();
         let mut cx = Context::from_waker(&waker);
         let reset = match &mut self.sender {
@@ -173,7 +175,8 @@ impl Entry {
         if reset.is_ready() {
             return Fate::Lost;
         }
-        if self.connect.is_some() && self.stream.is_tunnel() {
+        // Not before the answer was seen that agrees: the frames behind it would be taken for it.
+        if self.connect.is_some() && self.stream.is_tunnel() && !self.parts.is_empty() {
             self.pipe = self.connect.take().map(|body| Box::new(Pipe::new(body)));
             self.vigil = None;
         }
@@ -340,7 +343,7 @@ impl Entry {
         Some(((self.sent - before) as usize, is_all))
     }
 
-    /// Something waits for which the client's windows have no room.
+    /// Something has to wait: for the client's windows, or until the socket has taken what was sent before.
     pub(super) fn is_stalled(&self) -> bool {
         self.stall.is_some()
     }

@@ -8,9 +8,10 @@
 //! Both tasks are of the IO thread. What one does for the other it puts down under a lock, and wakes it then: the connection's
 //! by a note in the agenda, the WebSocket's by its waker, which it registers before it looks.
 //!
-//! The client may send as much as its windows have room for, which are opened when the input takes something in, and that
-//! it does only while it is short: so a WebSocket whose handler is slow holds its client up. Of what is sent, everything
-//! waits that the client's windows have no room for.
+//! The client may send as much as its window has room for, which opens when the task of the WebSocket takes something out of
+//! the input: so a WebSocket whose handler is slow holds its client up. What comes is taken from the frames' code at once:
+//! there it would count as a flood, if the frames are small. Of what is sent, everything waits that the client's windows have
+//! no room for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -29,8 +30,6 @@ use crate::jitter;
 use crate::link::{Bound, DRAIN, EXPIRED, Interest, SIGNAL, Unsent, Wake, take_first};
 use crate::websocket::{self, Socket as WebSocket};
 
-/// Bytes that the task of the WebSocket has not looked at, from which no more are taken in; the last to come may pass it.
-const INPUT_MAX: usize = 64 * 1024;
 /// So much may be sent beyond the bound before the task of the connection has found out whether the client has room for it: on
 /// a connection of its own the system takes it.
 const UNSEEN_MAX: usize = 4 << 20;
@@ -52,11 +51,38 @@ pub(super) struct Tunnel {
 
 #[derive(Default)]
 struct Input {
+    /// No more than the window of a stream.
     bytes: Vec<u8>,
+    /// So many of them were looked at.
+    seen: usize,
+    /// What was looked at since the client was told that it may send as much again.
+    taken: usize,
     /// The client sends no more.
     is_ended: bool,
-    /// More has come, for which there was no room.
-    is_short: bool,
+}
+
+impl Input {
+    fn take(&mut self, buffer: &mut [u8]) -> usize {
+        let rest = &self.bytes[self.seen..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.seen += count;
+        self.taken += count;
+        if self.seen == self.bytes.len() {
+            // A socket that rests keeps no buffer.
+            (self.bytes, self.seen) = (Vec::new(), 0);
+        }
+        count
+    }
+
+    fn put(&mut self, data: &[u8]) {
+        // A client that is never quite waited for would never empty it.
+        if self.seen > self.bytes.len() / 2 {
+            self.bytes.drain(..self.seen);
+            self.seen = 0;
+        }
+        self.bytes.extend_from_slice(data);
+    }
 }
 
 #[derive(Default)]
@@ -67,7 +93,7 @@ struct Output {
     taken: usize,
     /// What it has sent since the task of the WebSocket looked, while some had to wait.
     moved: usize,
-    /// The client's windows have no room.
+    /// Some of it has to wait: for the client's windows, or for a moment until the socket has taken what was sent before.
     is_stalled: bool,
     /// See `link::outbox`.
     is_sealed: bool,
@@ -200,9 +226,9 @@ impl Stream {
         tunnel.task.register(cx.waker());
         jitter::point();
         let calls = tunnel.calls.load(Ordering::Acquire);
-        match std::mem::take(&mut tunnel.output.lock().moved) {
-            0 => {}
-            moved => progress(moved),
+        let moved = std::mem::take(&mut tunnel.output.lock().moved);
+        if moved > 0 {
+            progress(moved);
         }
         if self.is_lost() {
             return Poll::Ready(Wake::Lost);
@@ -212,18 +238,10 @@ impl Stream {
         }
         if interest.read {
             let mut input = tunnel.input.lock();
-            let count = input.bytes.len().min(buffer.len());
-            buffer[..count].copy_from_slice(&input.bytes[..count]);
-            if count == input.bytes.len() {
-                // A socket that rests keeps no buffer.
-                input.bytes = Vec::new();
-            } else {
-                input.bytes.drain(..count);
-            }
-            let is_ended = input.is_ended;
-            let was_short = std::mem::take(&mut input.is_short);
+            let (count, is_ended) = (input.take(buffer), input.is_ended);
             drop(input);
-            if was_short {
+            if count > 0 {
+                // The window is to be opened again.
                 self.note();
             }
             if count > 0 {
@@ -243,13 +261,6 @@ impl Tunnel {
         self.calls.fetch_or(bit, Ordering::AcqRel);
         jitter::point();
         self.task.wake();
-    }
-
-    /// Whether more may be taken in. If not, the stream is noted when it may.
-    fn wants_input(&self) -> bool {
-        let mut input = self.input.lock();
-        input.is_short = input.bytes.len() >= INPUT_MAX;
-        !input.is_short
     }
 
     /// Notes what has become of what was taken out: so much is sent, and whether the rest has to wait for the client.
@@ -308,7 +319,9 @@ impl Pipe {
         let mut output = tunnel.output.lock();
         let frames = std::mem::take(&mut output.frames);
         output.taken += frames.len();
-        let (is_ended, is_left) = (output.is_ended, output.is_left);
+        let is_left = output.is_left;
+        // A client that has ended its side in good order is told so in turn (RFC 8441 section 5).
+        let is_ended = output.is_ended || (is_left && self.is_read);
         drop(output);
         if !self.is_written {
             match entry.pass_on(frames, is_ended, cx) {
@@ -332,14 +345,13 @@ impl Pipe {
 
     /// Takes in what has come. An error is the end of the stream, with what the client is told unless it has said so itself.
     fn read(&mut self, tunnel: &Tunnel, cx: &mut Context<'_>) -> Result<(), Option<Reason>> {
+        let taken = std::mem::take(&mut tunnel.input.lock().taken);
+        // It fails only for more than was received.
+        let _ = self.body.flow_control().release_capacity(taken);
         let mut has_come = false;
-        while !self.is_read && tunnel.wants_input() {
+        while !self.is_read {
             match self.body.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) => {
-                    // It fails only for more than was received.
-                    let _ = self.body.flow_control().release_capacity(data.len());
-                    tunnel.input.lock().bytes.extend_from_slice(&data);
-                }
+                Poll::Ready(Some(Ok(data))) => tunnel.input.lock().put(&data),
                 Poll::Ready(Some(Err(_))) => return Err(None),
                 Poll::Ready(None) => match self.body.poll_trailers(cx) {
                     Poll::Ready(Ok(None)) => {

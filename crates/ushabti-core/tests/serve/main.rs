@@ -13,4 +13,5 @@ mod sockets;
 mod stop;
 mod tls;
 mod tunnel;
+mod tunnel_bounds;
 mod websocket;

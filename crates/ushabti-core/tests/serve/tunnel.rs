@@ -9,7 +9,6 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request};
 
 use crate::churn::Random;
-use crate::frames::{DATA, Raw, WINDOW_UPDATE, connect as connect_frame, frame as frame_h2};
 use crate::http2::{Client, get, in_time, send_part};
 use crate::running::{Running, config};
 use crate::sockets::text;
@@ -26,16 +25,16 @@ fn connect(path: &str, protocol: &'static str) -> Request<()> {
 }
 
 /// The client's end of one WebSocket.
-struct Tunnel<'a> {
+pub(crate) struct Tunnel<'a> {
     client: &'a Client,
-    sender: SendStream<Bytes>,
+    pub(crate) sender: SendStream<Bytes>,
     receiver: RecvStream,
     bytes: Vec<u8>,
 }
 
 impl<'a> Tunnel<'a> {
     /// Opens one, and reads what is sent before it is open.
-    fn open(client: &'a Client) -> Self {
+    pub(crate) fn open(client: &'a Client) -> Self {
         let mut tunnel = Self::ask(client, &[]);
         assert_eq!(tunnel.frame(), (1, b"before".to_vec()));
         tunnel
@@ -53,7 +52,7 @@ impl<'a> Tunnel<'a> {
         Self { client, sender, receiver, bytes: Vec::new() }
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         let bytes = Bytes::copy_from_slice(bytes);
         self.client.runtime.block_on(in_time(send_part(&mut self.sender, bytes))).expect("the stream is open");
     }
@@ -63,7 +62,7 @@ impl<'a> Tunnel<'a> {
     }
 
     /// Reads the next DATA; false: there is none.
-    fn read(&mut self) -> Result<bool, h2::Error> {
+    pub(crate) fn read(&mut self) -> Result<bool, h2::Error> {
         let Some(data) = self.client.runtime.block_on(in_time(self.receiver.data())) else { return Ok(false) };
         let data = data?;
         self.receiver.flow_control().release_capacity(data.len())?;
@@ -275,59 +274,23 @@ fn a_stop_says_1001_and_waits_for_the_end() {
 }
 
 #[test]
-fn a_client_that_gives_no_window_is_closed_and_costs_no_more_than_the_outbox() {
-    let mut config = config();
-    config.websocket.outbox_bytes_max = 64 * 1024;
-    let running = Running::start(config, 2);
-    let client = Client::with(&running, Builder::new().initial_window_size(1000));
-    let mut tunnel = Tunnel::open(&client);
-    // What the IO thread has not seen yet is not the client's fault, so it may be some more.
-    while running.ledger.lives().iter().all(|life| life.closing.is_none()) {
-        tunnel.send(&frame(1, &vec![b'x'; 20_000]));
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let closing = running.ledger.only().closing.expect("it was closed");
-    assert_eq!((closing.code, closing.is_clean), (1013, false));
-    assert_eq!(client.get("/bytes/3").status(), 200, "the connection goes on");
-    client.vanish();
+fn who_has_ended_its_side_gets_no_socket() {
+    let running = Running::start(config(), 2);
+    let client = Client::connect(&running);
+    let (answer, _) = client.begin(connect("/ws", "websocket"), true);
+    assert_eq!(client.finish(answer).expect("an answer").status(), 400);
+    assert_eq!(running.ledger.lives().len(), 0);
     running.stop();
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_cut_after_the_write_timeout() {
-    let mut config = config();
-    config.write_timeout = Duration::from_millis(300);
-    let running = Running::start(config, 2);
-    let client = Client::with(&running, Builder::new().initial_window_size(1000));
-    let mut tunnel = Tunnel::open(&client);
-    tunnel.send(&frame(1, &vec![b'x'; 20_000]));
-    let life = running.ledger.only();
-    assert_eq!(life.events.last().map(String::as_str), Some("close"), "{:?}", life.events.len());
-    assert_eq!(life.closing.map(|closing| closing.code), Some(1006));
-    let end = std::iter::repeat_with(|| tunnel.read()).find(|read| !matches!(read, Ok(true)));
-    assert_eq!(end.expect("it ends").expect_err("it is reset").reason(), Some(Reason::CANCEL));
-    assert_eq!(client.get("/bytes/3").status(), 200, "the connection goes on");
-    running.stop();
-}
-
-#[test]
-fn a_client_that_sends_without_end_is_held_up_while_its_handler_is_busy() {
-    let mut running = Running::start(config(), 0);
-    running.add_workers(1);
+fn the_end_of_a_side_is_answered_by_the_end_of_ours() {
+    let running = Running::start(config(), 2);
     let client = Client::connect(&running);
     let mut tunnel = Tunnel::open(&client);
-    let (answer, _) = client.begin(get("/gate"), true);
-    running.gate.wait_for(1);
-    let flood = Bytes::from(frame(1, &[b'x'; 10_000]).repeat(1000));
-    let sending =
-        async { tokio::time::timeout(Duration::from_millis(300), send_part(&mut tunnel.sender, flood)).await };
-    assert!(client.runtime.block_on(sending).is_err(), "it is read for ever");
-    assert!(running.stats().websocket_messages <= 64, "{:?}", running.stats());
-    assert!(running.stats().bytes_received < 3 << 20, "{:?}", running.stats());
-    running.gate.open();
-    assert_eq!(client.finish(answer).expect("an answer").body, b"passed");
-    tunnel.sender.send_reset(Reason::CANCEL);
-    running.wait_until("it has ended", |stats| stats.websockets_open == 0);
+    tunnel.end();
+    tunnel.assert_ended();
+    assert_eq!(running.ledger.only().closing.map(|closing| closing.code), Some(1006));
     running.stop();
 }
 
@@ -350,23 +313,6 @@ fn one_message_goes_to_subscribers_on_connections_and_on_streams() {
     assert_eq!(hub.count("all"), 1);
     other.vanish();
     client.vanish();
-    running.stop();
-}
-
-#[test]
-fn who_says_for_each_small_message_that_it_was_taken_floods_nobody() {
-    let running = Running::start(config(), 2);
-    let mut client = Raw::open(&running);
-    client.send(&connect_frame(1, "/ws"));
-    for number in 0..3000 {
-        // The first is what is sent before the socket is open.
-        let taken = client.wait_for(DATA).payload;
-        assert!(number == 0 || taken == b"\x81\x01x", "message {number}: {taken:?}");
-        let more = (taken.len() as u32).to_be_bytes();
-        let updates = [frame_h2(WINDOW_UPDATE, 0, 0, &more), frame_h2(WINDOW_UPDATE, 0, 1, &more)].concat();
-        client.send(&[updates, frame_h2(DATA, 0, 1, &frame(1, b"x"))].concat());
-    }
-    drop(client);
     running.stop();
 }
 

@@ -26,13 +26,12 @@ use slab::Slab;
 use ushabti_proto::error::ProtocolError;
 use ushabti_proto::http1::head::RequestHead;
 
-use crate::channel::Channel;
 use crate::clock::{Deadline, Tick, ticks};
 use crate::connection::{DRAIN_GRACE, Place, Progress, SWALLOW_MAX, Vigil, answer, hand_over};
 use crate::destination::Destination;
-use crate::link::{Exchange, Gauge, LinkIo};
+use crate::link::{Gauge, LinkIo};
 use crate::reply::Refusal;
-use crate::request::Request;
+use crate::request::{Ready, Request};
 use crate::server::Shared;
 
 mod budget;
@@ -130,14 +129,6 @@ fn builder(server: &Shared) -> Builder {
         .max_pending_accept_reset_streams(config.http2_streams as usize)
         .enable_connect_protocol();
     builder
-}
-
-/// A complete request on its way to the workers.
-struct Ready {
-    request: Arc<Request>,
-    channel: Channel,
-    exchange: Exchange,
-    since: Instant,
 }
 
 enum Phase {
@@ -431,10 +422,9 @@ impl Task {
     /// Gives a complete request to the workers.
     fn dispatch(&mut self, key: usize, mut request: Arc<Request>) {
         let entry = &mut self.entries[key];
-        let now = if request.body.is_empty() { request.received } else { Instant::now() };
-        entry.vigil = Vigil::of(&mut request, &self.server, now).map(Box::new);
+        entry.vigil = Vigil::of(&mut request, &self.server).map(Box::new);
         let due = entry.vigil.as_ref().and_then(|vigil| vigil.due());
-        self.ready.push(Ready { request, channel: entry.channel(), exchange: entry.exchange, since: now });
+        self.ready.push(Ready::new(request, entry.channel(), entry.exchange));
         if let Some((at, time)) = due {
             self.arm(self.place.io.clock.tick_at(at), time);
         }
@@ -444,8 +434,8 @@ impl Task {
     }
 
     fn hand_over_ready(&mut self) {
-        for Ready { request, channel, exchange, since } in self.ready.drain(..) {
-            hand_over(&self.server, request, channel, exchange, since);
+        for ready in self.ready.drain(..) {
+            hand_over(&self.server, ready);
         }
     }
 

@@ -234,6 +234,12 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// A complete request on its way to the workers, who answer it in `exchange`. IO task.
+    pub(crate) fn new(request: Arc<Request>, channel: Channel, exchange: Exchange) -> Self {
+        let responder = Responder::new(channel, exchange, &request.head);
+        Self { request, responder, permit: None }
+    }
+
     /// It was given up, or its client has left. Once it is so it stays so.
     pub(crate) fn is_dead(&self) -> bool {
         self.request.stage.load(Ordering::Acquire) == GIVEN_UP || self.responder.is_lost()

@@ -10,8 +10,7 @@ use crate::access_log::Entry;
 use crate::admission::Admission;
 use crate::alerts::Alert;
 use crate::channel::Channel;
-use crate::link::Exchange;
-use crate::reply::{self, Responder};
+use crate::reply;
 use crate::request::{Ready, Request};
 use crate::server::Shared;
 use crate::stats::{Counters, Reason};
@@ -40,7 +39,8 @@ pub(crate) struct Vigil {
 
 impl Vigil {
     /// Notes in a request that is complete when it is due, and returns what is to be done then; `None` if nothing is. IO task.
-    pub(crate) fn of(request: &mut Arc<Request>, server: &Shared, now: Instant) -> Option<Self> {
+    pub(crate) fn of(request: &mut Arc<Request>, server: &Shared) -> Option<Self> {
+        let now = if request.body.is_empty() { request.received } else { Instant::now() };
         let policy = server.routing.policy(request.route);
         let time = policy.and_then(|policy| policy.deadline).or(server.config.deadline);
         // 0 is a route that has none though the server has.
@@ -100,14 +100,13 @@ impl Connection {
     pub(super) fn dispatch(&mut self, mut request: Arc<Request>, more: bool) -> Flow {
         let io = Arc::clone(&self.io);
         let server = &io.server;
-        let now = if request.body.is_empty() { request.received } else { Instant::now() };
-        if let Some(vigil) = Vigil::of(&mut request, server, now) {
+        if let Some(vigil) = Vigil::of(&mut request, server) {
             **self.vigil.get_or_insert_default() = vigil;
         }
         // A client that has ended its side sends nothing that would wake the task later.
         let exchange = self.link.begin_exchange(more || self.half_closed || server.is_draining());
         self.version = request.head.version();
-        hand_over(server, request, self.channel(), exchange, now);
+        hand_over(server, Ready::new(request, self.channel(), exchange));
         if self.half_closed {
             self.expect_reset(PROBE_AFTER);
         }
@@ -162,17 +161,10 @@ impl Connection {
     }
 }
 
-/// Gives a complete request to the workers, or answers that there are too many. IO task, after the exchange has begun; `now` may be
-/// some microseconds old.
-pub(crate) fn hand_over(
-    server: &Arc<Shared>,
-    request: Arc<Request>,
-    channel: Channel,
-    exchange: Exchange,
-    now: Instant,
-) {
-    let responder = Responder::new(channel, exchange, &request.head);
-    match server.admit(Ready { request, responder, permit: None }, now) {
+/// Gives a complete request to the workers, or answers that there are too many. IO task, after the exchange has begun.
+pub(crate) fn hand_over(server: &Arc<Shared>, ready: Ready) {
+    let now = ready.request.ready;
+    match server.admit(ready, now) {
         Admission::Admitted => Counters::add(&server.counters.dispatched),
         Admission::Full(Ready { request, responder, .. }) => {
             server.counters.refused(Some(Reason::QueueFull));

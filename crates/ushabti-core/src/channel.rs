@@ -144,7 +144,7 @@ impl Channel {
     /// Whether what is asked for is a WebSocket and nothing else, so that a success would be taken for one (RFC 8441 section
     /// 5).
     pub(crate) fn must_upgrade(&self) -> bool {
-        matches!(self, Self::Stream(stream) if stream.must_upgrade())
+        matches!(self, Self::Stream(stream) if stream.asks_for_tunnel())
     }
 
     /// See [`Link::finish_upgrade`].
@@ -155,11 +155,11 @@ impl Channel {
         }
     }
 
-    /// It is that of a WebSocket. Any thread.
+    /// Of those at the clock: it is that of a WebSocket. Any thread.
     pub(crate) fn is_upgraded(&self) -> bool {
         match self {
             Self::Link(link) => link.is_upgraded(),
-            Self::Stream(stream) => stream.is_tunnel(),
+            Self::Stream(_) => self.must_upgrade(),
         }
     }
 

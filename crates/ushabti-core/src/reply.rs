@@ -219,15 +219,12 @@ impl Responder {
         let channel = self.take_channel();
         let lane = channel.server().routing.lane(request.route);
         let socket = websocket::make_socket(&channel, lane, style, agreed);
-        if let Channel::Stream(stream) = &channel {
-            stream.agree();
-        }
         let sent = if channel.is_disconnected() {
             // Who has ended its side can send nothing that a WebSocket is for, not even a Close frame.
             let _ = channel.send(self.exchange, &[], &[], Then::Finish { close: true });
             Err(Gone::Left)
         } else {
-            channel.send(self.exchange, &head, &[], Then::More)
+            channel.send(self.exchange, &head, &[], Then::Upgrade)
         };
         record(channel.server(), request, websocket::upgrade_status(handshake), 0, sent);
         match sent {

@@ -161,9 +161,10 @@ impl Entry {
     /// Does what there is to do for it.
     pub(super) fn advance(&mut self, now: Tick) -> Fate {
         let Self { stream, parts, end, .. } = self;
-        stream.look(|outbox| {
+        let agrees = stream.look(|outbox| {
             parts.append(&mut outbox.parts);
             *end = outbox.end;
+            outbox.agrees
         });
         jitter::point();
         let waker = self.waker.clone();
@@ -175,14 +176,14 @@ impl Entry {
         if reset.is_ready() {
             return Fate::Lost;
         }
-        // Not before the answer was seen that agrees: the frames behind it would be taken for it.
-        if self.connect.is_some() && self.stream.is_tunnel() && !self.parts.is_empty() {
-            self.pipe = self.connect.take().map(|body| Box::new(Pipe::new(body)));
-            self.vigil = None;
+        if agrees {
+            if let Some(body) = self.connect.take() {
+                self.pipe = Some(Box::new(Pipe::new(body)));
+                self.vigil = None;
+            }
         }
-        // An answer that ends was given in the place of a worker that was about to agree.
-        if let Some(mut pipe) = self.pipe.take().filter(|_| self.end.is_none()) {
-            let fate = pipe.advance(self, &mut cx);
+        if let Some(mut pipe) = self.pipe.take() {
+            let fate = pipe.advance(self, &mut cx, now);
             self.pipe = Some(pipe);
             return fate;
         }
@@ -333,13 +334,19 @@ impl Entry {
 
     /// Sends frames of a WebSocket as far as the client's windows have room for them and for those that wait. Returns how many
     /// bytes were sent, and whether they were the last; `None`: the client has reset the stream.
-    pub(super) fn pass_on(&mut self, frames: Vec<u8>, is_ended: bool, cx: &mut Context<'_>) -> Option<(usize, bool)> {
+    pub(super) fn pass_on(
+        &mut self,
+        frames: Vec<u8>,
+        is_ended: bool,
+        cx: &mut Context<'_>,
+        now: Tick,
+    ) -> Option<(usize, bool)> {
         if !frames.is_empty() {
             self.parts.push_back(frames.into());
         }
         self.end = is_ended.then_some(false);
         let before = self.sent;
-        let is_all = self.write(cx, 0).ok()?;
+        let is_all = self.write(cx, now).ok()?;
         Some(((self.sent - before) as usize, is_all))
     }
 

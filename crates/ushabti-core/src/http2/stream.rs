@@ -123,6 +123,8 @@ pub(super) struct Outbox {
     pub(super) waiting: usize,
     /// How the exchange ends with them; `None` while more may follow.
     pub(super) end: Option<bool>,
+    /// They agree to a WebSocket, of which the frames follow.
+    pub(super) agrees: bool,
     /// The number of the exchange whose answer has begun.
     answering: u32,
     /// It stands in the list.
@@ -245,8 +247,10 @@ impl Stream {
         if !part.is_empty() {
             outbox.parts.push_back(part);
         }
-        if let Then::Finish { close } = then {
-            outbox.end = Some(close);
+        match then {
+            Then::More => {}
+            Then::Upgrade => outbox.agrees = true,
+            Then::Finish { close } => outbox.end = Some(close),
         }
         let is_noted = std::mem::replace(&mut outbox.is_noted, true);
         drop(outbox);

@@ -14,7 +14,7 @@
 //! no room for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -25,6 +25,7 @@ use parking_lot::{Condvar, Mutex};
 use super::entry::{Entry, Fate};
 use super::stream::Stream;
 use crate::channel::Channel;
+use crate::clock::Tick;
 use crate::io_thread::Io;
 use crate::jitter;
 use crate::link::{Bound, DRAIN, EXPIRED, Interest, SIGNAL, Unsent, Wake, take_first};
@@ -37,8 +38,6 @@ const UNSEEN_MAX: usize = 4 << 20;
 /// What a stream has beside the rest if its request asks for a WebSocket.
 #[derive(Default)]
 pub(super) struct Tunnel {
-    /// The success that makes it one is on its way.
-    is_agreed: AtomicBool,
     /// What the task of the WebSocket is called for.
     calls: AtomicU32,
     task: AtomicWaker,
@@ -122,19 +121,9 @@ impl Stream {
         self.tunnel.as_ref().expect("only what was asked to be a WebSocket can be one")
     }
 
-    /// A success would be taken for one that makes it a WebSocket. Any thread.
-    pub(crate) fn must_upgrade(&self) -> bool {
-        self.tunnel.is_some() && !self.is_tunnel()
-    }
-
-    /// The success that makes it a WebSocket is on its way. Any thread.
-    pub(crate) fn is_tunnel(&self) -> bool {
-        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_agreed.load(Ordering::Acquire))
-    }
-
-    /// Notes that it becomes a WebSocket. The owner of the exchange, before it answers that.
-    pub(crate) fn agree(&self) {
-        self.as_tunnel().is_agreed.store(true, Ordering::Release);
+    /// Whether its request asks to be a WebSocket. Any thread.
+    pub(crate) fn asks_for_tunnel(&self) -> bool {
+        self.tunnel.is_some()
     }
 
     /// Why the socket is never left lying: whoever gives the stream up notes that and looks for the socket then, here it is put
@@ -243,8 +232,6 @@ impl Stream {
             if count > 0 {
                 // The window is to be opened again.
                 self.note();
-            }
-            if count > 0 {
                 return Poll::Ready(Wake::Bytes(count));
             }
             if is_ended {
@@ -307,7 +294,7 @@ impl Pipe {
     }
 
     /// Does what there is to do for the stream.
-    pub(super) fn advance(&mut self, entry: &mut Entry, cx: &mut Context<'_>) -> Fate {
+    pub(super) fn advance(&mut self, entry: &mut Entry, cx: &mut Context<'_>, now: Tick) -> Fate {
         let stream = Arc::clone(&entry.stream);
         let tunnel = stream.as_tunnel();
         if let Err(reason) = self.read(tunnel, cx) {
@@ -324,7 +311,7 @@ impl Pipe {
         let is_ended = output.is_ended || (is_left && self.is_read);
         drop(output);
         if !self.is_written {
-            match entry.pass_on(frames, is_ended, cx) {
+            match entry.pass_on(frames, is_ended, cx, now) {
                 Some((count, is_written)) => {
                     self.is_written = is_written;
                     tunnel.sent(count, entry.is_stalled());
@@ -377,9 +364,10 @@ impl Pipe {
 
 /// The place of a WebSocket's task among the streams of its connection, and at the clock. Given up when this is dropped.
 pub(crate) struct Place {
-    io: Arc<Io>,
-    key: usize,
-    stream: Arc<Stream>,
+    pub(crate) io: Arc<Io>,
+    /// The WebSocket's number at the clock.
+    pub(crate) key: usize,
+    pub(crate) stream: Arc<Stream>,
 }
 
 impl Place {
@@ -387,10 +375,6 @@ impl Place {
         let deadline = io.clock.after(io.server.config.websocket.ping);
         let key = io.clock.add(Channel::Stream(Arc::clone(stream)), deadline);
         Self { io: Arc::clone(io), key, stream: Arc::clone(stream) }
-    }
-
-    pub(crate) fn key(&self) -> usize {
-        self.key
     }
 }
 
@@ -404,6 +388,5 @@ impl Drop for Place {
 
 /// Starts the task of a WebSocket whose handler has let its events begin. IO task of the connection.
 pub(super) fn spawn(io: &Arc<Io>, stream: &Arc<Stream>, socket: Arc<WebSocket>) {
-    let carrier = websocket::Carrier::stream(io, Channel::Stream(Arc::clone(stream)), Place::new(io, stream));
-    websocket::spawn(carrier, socket, Vec::new());
+    websocket::spawn(websocket::Carrier::stream(Place::new(io, stream)), socket, Vec::new());
 }

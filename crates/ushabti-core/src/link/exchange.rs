@@ -29,6 +29,9 @@ const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub(crate) enum Then {
     /// More bytes of this answer follow.
     More,
+    /// It agrees to a WebSocket, and what follows are frames: a stream is one from here on, a link from
+    /// [`Link::finish_upgrade`] on.
+    Upgrade,
     /// These were the last bytes. `close`: the connection ends with them.
     Finish { close: bool },
 }

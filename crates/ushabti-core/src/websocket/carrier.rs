@@ -30,7 +30,8 @@ impl Carrier {
     }
 
     /// A stream that has.
-    pub(crate) fn stream(io: &Arc<Io>, channel: Channel, place: TunnelPlace) -> Self {
-        Self { io: Arc::clone(io), key: place.key(), channel, _place: Either::Stream { _place: place } }
+    pub(crate) fn stream(place: TunnelPlace) -> Self {
+        let (io, channel) = (Arc::clone(&place.io), Channel::Stream(Arc::clone(&place.stream)));
+        Self { io, key: place.key, channel, _place: Either::Stream { _place: place } }
     }
 }

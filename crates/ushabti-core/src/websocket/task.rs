@@ -34,7 +34,7 @@ const PONGS_MAX: usize = 64 * 1024;
 /// So many times in a row, a read of 64 KiB each at most, one socket is seen to before others have a turn.
 const WAKES_IN_A_ROW: u32 = 4;
 
-/// Starts the task of a connection whose 101 was sent. `pending` is what was read behind the request.
+/// Starts the task of a WebSocket that was agreed to. `pending` is what was read behind the request.
 pub(crate) fn spawn(carrier: Carrier, socket: Arc<Socket>, pending: Vec<u8>) {
     carrier.io.server.counters.websockets_open.fetch_add(1, Ordering::Relaxed);
     let now = carrier.io.clock.now();

@@ -226,10 +226,14 @@ class Running:
 
     def stop(self, timeout: float = 5.0) -> bool:
         """Closes what :meth:`connect` has opened and stops the server; True if nothing was cut off."""
+        self.hang_up()
+        return self.server.stop(timeout)
+
+    def hang_up(self) -> None:
+        """Closes what :meth:`connect` has opened."""
         for raw in self._connections:
             with contextlib.suppress(OSError):
                 raw.close()
-        return self.server.stop(timeout)
 
     @classmethod
     def start(cls, app: Router | Callable[..., object], *, bind: list[str] | None = None, **options: object) -> Self:

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 
 import h2.config
 import h2.connection
-import h2.errors
 import h2.events
 import h2.exceptions
 
@@ -40,7 +39,6 @@ class _Bridge:
         # Read from the client, and not sent for want of window.
         self.pending = bytearray()
         self.key = b""
-        self.is_agreed = False
         self.client_ended = self.end_sent = self.server_ended = False
 
     def run(self) -> None:
@@ -103,9 +101,8 @@ class _Bridge:
 
     def answer(self, fields: dict[str, str]) -> None:
         status = fields.pop(":status")
-        self.is_agreed = status == "200"
         lines = [f"HTTP/1.1 {status} "]
-        if self.is_agreed:
+        if status == "200":
             accept = base64.b64encode(hashlib.sha1(self.key + _KEY_SUFFIX).digest()).decode()
             lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
             lines.append(f"Sec-WebSocket-Accept: {accept}")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import h2.events
-import h2.settings
 import pytest
 
 from tests.server.test_http2 import Peer
@@ -29,10 +28,6 @@ class Bridged(Running):
         raw = Raw(("127.0.0.1", self._port), timeout)
         self._connections.append(raw)
         return raw
-
-    def hang_up(self) -> None:
-        for raw in self._connections:
-            raw.close()
 
 
 @pytest.fixture

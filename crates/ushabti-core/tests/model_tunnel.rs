@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 
-use loom::model::Builder;
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
+
+use crate::model::{lock, model};
+
+mod model;
 
 /// One step that is left out, or done too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,16 +26,6 @@ enum Flaw {
     NoteBeforeFrame,
     /// The task of the connection takes the frames, and then the stream off the list.
     FramesBeforeList,
-}
-
-fn model(check: impl Fn() + Sync + Send + 'static) {
-    let mut builder = Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(check);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> loom::sync::MutexGuard<'_, T> {
-    mutex.lock().expect("no thread panics with this lock")
 }
 
 // ---- the upgrade: a worker puts the socket down while the connection's task gives the stream up

@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 
-use loom::model::Builder;
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 use loom::thread;
+
+use crate::model::{lock, model};
+
+mod model;
 
 /// One step that is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,16 +26,6 @@ enum Flaw {
     RelianceAfterLook,
     /// The worker that finds no event says in a second step that the socket is free.
     FreeInTwoSteps,
-}
-
-fn model(check: impl Fn() + Sync + Send + 'static) {
-    let mut builder = Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(check);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> loom::sync::MutexGuard<'_, T> {
-    mutex.lock().expect("no thread panics with this lock")
 }
 
 // ---- the upgrade: a worker puts the socket down while the IO task gives the connection up

@@ -89,25 +89,10 @@ impl<S: Read + Write> Client<S> {
 
     /// Reads one frame of a WebSocket: its opcode and its payload.
     pub(crate) fn frame(&mut self) -> (u8, Vec<u8>) {
-        self.fill(2);
-        assert_eq!(self.received[0] & 0xf0, 0x80, "the server's frames are final and have no reserved bit set");
-        let (start, length) = match self.received[1] {
-            126 => {
-                self.fill(4);
-                (4, usize::from(u16::from_be_bytes([self.received[2], self.received[3]])))
+        loop {
+            if let Some(frame) = take_frame(&mut self.received) {
+                return frame;
             }
-            short @ 0..126 => (2, usize::from(short)),
-            other => panic!("no frame of a test is so long, or masked: {other}"),
-        };
-        self.fill(start + length);
-        let opcode = self.received[0] & 0xf;
-        let payload = self.received[start..start + length].to_vec();
-        self.received.drain(..start + length);
-        (opcode, payload)
-    }
-
-    fn fill(&mut self, length: usize) {
-        while self.received.len() < length {
             self.receive().expect("a whole frame");
         }
     }
@@ -126,6 +111,20 @@ impl<S: Read + Write> Client<S> {
             }
         }
     }
+}
+
+/// Takes the first frame of a WebSocket out of what was received, if it is there whole: its opcode and its payload.
+pub(crate) fn take_frame(received: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+    let (&first, &second) = (received.first()?, received.get(1)?);
+    assert_eq!(first & 0xf0, 0x80, "the server's frames are final and have no reserved bit set");
+    let (start, length) = match second {
+        126 => (4, usize::from(u16::from_be_bytes([*received.get(2)?, *received.get(3)?]))),
+        short @ 0..126 => (2, usize::from(short)),
+        other => panic!("no frame of a test is so long, or masked: {other}"),
+    };
+    let payload = received.get(start..start + length)?.to_vec();
+    received.drain(..start + length);
+    Some((first & 0xf, payload))
 }
 
 pub(crate) fn request(path: &str) -> String {

@@ -110,6 +110,13 @@ impl Ledger {
         self.lives.lock().expect("no thread panics with this lock").values().cloned().collect()
     }
 
+    /// Every socket has had its last event.
+    pub(crate) fn assert_ended(&self) {
+        for life in self.lives() {
+            assert!(life.closing.is_some() || life.discarded, "a socket has no end: {life:?}");
+        }
+    }
+
     /// The number of the socket that came first.
     pub(crate) fn first_id(&self) -> u64 {
         *self.lives.lock().expect("no thread panics with this lock").keys().min().expect("there is a socket")

@@ -9,10 +9,11 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request};
 
 use crate::churn::Random;
+use crate::client::take_frame;
 use crate::http2::{Client, get, in_time, send_part};
 use crate::running::{Running, config};
 use crate::sockets::text;
-use crate::websocket::{self, close, frame};
+use crate::websocket::{self, assert_asked_and_given_up, close, frame, orders, up_to_close};
 
 fn connect(path: &str, protocol: &'static str) -> Request<()> {
     Request::builder()
@@ -73,12 +74,8 @@ impl<'a> Tunnel<'a> {
     /// The next frame: its opcode and payload.
     fn frame(&mut self) -> (u8, Vec<u8>) {
         loop {
-            if let Some((opcode, length, start)) = head(&self.bytes) {
-                if self.bytes.len() >= start + length {
-                    let payload = self.bytes[start..start + length].to_vec();
-                    self.bytes.drain(..start + length);
-                    return (opcode, payload);
-                }
+            if let Some(frame) = take_frame(&mut self.bytes) {
+                return frame;
             }
             assert!(self.read().expect("the stream is not reset"), "a frame before the end");
         }
@@ -91,26 +88,13 @@ impl<'a> Tunnel<'a> {
     }
 }
 
-/// Opcode, length and start of the payload of a server's frame.
-fn head(bytes: &[u8]) -> Option<(u8, usize, usize)> {
-    let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-    Some(match second {
-        126 => (first & 15, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),
-        127 => (first & 15, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize, 10),
-        short => (first & 15, usize::from(short), 2),
-    })
-}
-
 #[test]
 fn messages_come_back_in_order_and_the_close_is_clean() {
     let running = Running::start(config(), 2);
     let client = Client::connect(&running);
     let mut tunnel = Tunnel::open(&client);
     tunnel.send(&[frame(1, b"one"), frame(1, b"two"), frame(9, b"?"), close(1000)].concat());
-    let mut frames = Vec::new();
-    while frames.last().is_none_or(|(opcode, _)| *opcode != 8) {
-        frames.push(tunnel.frame());
-    }
+    let frames = up_to_close(|| tunnel.frame());
     assert!(frames.contains(&(10, b"?".to_vec())), "{frames:?}");
     tunnel.assert_ended();
     tunnel.end();
@@ -193,8 +177,8 @@ fn a_fault_of_the_client_is_told_before_the_end() {
     let client = Client::connect(&running);
     let mut tunnel = Tunnel::open(&client);
     tunnel.send(&[frame(1, b"fine"), frame(3, b"reserved")].concat());
-    let frames = std::iter::repeat_with(|| tunnel.frame()).find(|(opcode, _)| *opcode == 8);
-    assert!(frames.as_ref().is_some_and(|(_, payload)| payload.starts_with(b"\x03\xea")), "{frames:?}");
+    let frames = up_to_close(|| tunnel.frame());
+    assert!(frames.last().is_some_and(|(_, payload)| payload.starts_with(b"\x03\xea")), "{frames:?}");
     assert_eq!(running.ledger.only().events, ["open", "fine", "fault 1002", "close"]);
     client.vanish();
     running.stop();
@@ -238,15 +222,7 @@ fn a_silent_client_is_asked_and_then_given_up() {
     let running = Running::start(config, 2);
     let client = Client::connect(&running);
     let mut tunnel = Tunnel::open(&client);
-    let mut pings = 0;
-    let last = loop {
-        match tunnel.frame() {
-            (9, _) => pings += 1,
-            last => break last,
-        }
-    };
-    assert!(pings >= 1);
-    assert_eq!(last.1[..2], 1008_u16.to_be_bytes());
+    assert_asked_and_given_up(|| tunnel.frame());
     assert_eq!(running.ledger.only().events, ["open", "fault 1008", "close"]);
     client.vanish();
     running.stop();
@@ -384,9 +360,7 @@ fn the_books_balance_after_hundreds_of_random_lives() {
     });
     let ledger = std::sync::Arc::clone(&running.ledger);
     running.stop();
-    for life in ledger.lives() {
-        assert!(life.closing.is_some() || life.discarded, "a socket has no end: {life:?}");
-    }
+    ledger.assert_ended();
 }
 
 /// The life of one socket, some of which end in the midst of their handshake.
@@ -401,9 +375,7 @@ fn live(client: &Client, random: &mut Random) {
     }
     let mut tunnel = Tunnel::ask(client, &[]);
     for _ in 0..random.below(6) {
-        let count = random.below(90);
-        let words: [&[u8]; 6] = [b"echo", b"echo", b"slow", b"close", b"fail", b"echo"];
-        let batch: Vec<u8> = (0..count).flat_map(|_| frame(1, words[random.below(6) as usize])).collect();
+        let batch = orders(random);
         // The server may have closed meanwhile.
         if client.runtime.block_on(in_time(send_part(&mut tunnel.sender, batch.into()))).is_err() {
             return;

@@ -28,6 +28,38 @@ pub(crate) fn close(code: u16) -> Vec<u8> {
     frame(8, &code.to_be_bytes())
 }
 
+/// Some orders to the handler (see `sockets`), a frame each.
+pub(crate) fn orders(random: &mut Random) -> Vec<u8> {
+    let count = random.below(90);
+    let words: [&[u8]; 6] = [b"echo", b"echo", b"slow", b"close", b"fail", b"echo"];
+    (0..count).flat_map(|_| frame(1, words[random.below(6) as usize])).collect()
+}
+
+/// The next frames, the Close frame being the last of them.
+pub(crate) fn up_to_close(mut next: impl FnMut() -> (u8, Vec<u8>)) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while frames.last().is_none_or(|(opcode, _)| *opcode != 8) {
+        frames.push(next());
+    }
+    frames
+}
+
+/// The next frames are pings, and then the Close frame for a client that has answered none.
+pub(crate) fn assert_asked_and_given_up(mut next: impl FnMut() -> (u8, Vec<u8>)) {
+    let mut pings = 0;
+    let last = loop {
+        match next() {
+            (9, payload) => {
+                assert_eq!(payload, b"");
+                pings += 1;
+            }
+            last => break last,
+        }
+    };
+    assert!(pings >= 1);
+    assert_eq!(last.1[..2], 1008_u16.to_be_bytes());
+}
+
 /// Upgrades, and reads what is sent before the socket is open.
 pub(crate) fn open(running: &Running) -> Client {
     let mut client = running.connect();
@@ -43,10 +75,7 @@ fn messages_come_back_in_order_and_the_close_is_clean() {
     let mut client = open(&running);
     client.send(&[frame(1, b"one"), frame(1, b"two"), frame(9, b"?"), close(1000)].concat());
     // The pong is the IO thread's, and overtakes what a worker has to say; the Close frame ends all.
-    let mut frames = Vec::new();
-    while frames.last().is_none_or(|(opcode, _)| *opcode != 8) {
-        frames.push(client.frame());
-    }
+    let frames = up_to_close(|| client.frame());
     assert!(frames.contains(&(10, b"?".to_vec())), "{frames:?}");
     assert_eq!(client.rest(), b"");
     let life = running.ledger.only();
@@ -89,8 +118,8 @@ fn a_fault_of_the_client_is_told_before_the_end() {
     let mut client = open(&running);
     client.send(&[frame(1, b"fine"), frame(3, b"reserved")].concat());
     // Whether the echo comes before it depends on who is faster.
-    let frames = std::iter::repeat_with(|| client.frame()).find(|(opcode, _)| *opcode == 8);
-    assert!(frames.as_ref().is_some_and(|(_, payload)| payload.starts_with(b"\x03\xea")), "{frames:?}");
+    let frames = up_to_close(|| client.frame());
+    assert!(frames.last().is_some_and(|(_, payload)| payload.starts_with(b"\x03\xea")), "{frames:?}");
     assert_eq!(running.ledger.only().events, ["open", "fine", "fault 1002", "close"]);
     running.stop();
 }
@@ -114,18 +143,7 @@ fn a_silent_client_is_asked_and_then_given_up() {
     config.websocket.idle = Duration::from_millis(400);
     let running = Running::start(config, 2);
     let mut client = open(&running);
-    let mut pings = 0;
-    let last = loop {
-        match client.frame() {
-            (9, payload) => {
-                assert_eq!(payload, b"");
-                pings += 1;
-            }
-            last => break last,
-        }
-    };
-    assert!(pings >= 1);
-    assert_eq!(last.1[..2], 1008_u16.to_be_bytes());
+    assert_asked_and_given_up(|| client.frame());
     assert_eq!(running.ledger.only().events, ["open", "fault 1008", "close"]);
     running.stop();
 }
@@ -252,9 +270,7 @@ fn the_books_balance_after_thousands_of_random_lives() {
     });
     let ledger = std::sync::Arc::clone(&running.ledger);
     running.stop();
-    for life in ledger.lives() {
-        assert!(life.closing.is_some() || life.discarded, "a socket has no end: {life:?}");
-    }
+    ledger.assert_ended();
 }
 
 /// The life of one socket, some of which end in the midst of their handshake.
@@ -267,9 +283,7 @@ fn live(mut client: Client, random: &mut Random) {
     }
     assert_eq!(client.answer().status, 101);
     for _ in 0..random.below(6) {
-        let count = random.below(90);
-        let words: [&[u8]; 6] = [b"echo", b"echo", b"slow", b"close", b"fail", b"echo"];
-        let batch: Vec<u8> = (0..count).flat_map(|_| frame(1, words[random.below(6) as usize])).collect();
+        let batch = orders(random);
         // The server may have closed meanwhile.
         if std::io::Write::write_all(&mut client.stream, &batch).is_err() {
             return;

@@ -140,9 +140,14 @@ class Siege:
             self._client.join()
             if kind is None:
                 self._judge()
+        except BaseException as problem:
+            kind = type(problem)
+            raise
         finally:
             self._over.set()
             self._client.join()
+            if kind is not None:
+                self._explain()
             self.target.__exit__()
 
     def connect(self, timeout: float = PATIENCE_S) -> Raw:
@@ -186,8 +191,14 @@ class Siege:
         except BaseException as problem:
             self._problems.append(f"after {self._asked} answers: {problem!r}")
 
+    def _explain(self) -> None:
+        """Prints what a failure on a machine that is out of reach can be understood by."""
+        if self.target.process.poll() is None:
+            print(f"the server's counters: {self.target.stats()}")
+        print(f"the end of its log:\n{self.target.log[-4000:]}")
+
     def _judge(self) -> None:
-        assert self._problems == [], f"the healthy client; the server's log:\n{self.target.log[-2000:]}"
+        assert self._problems == [], "the healthy client"
         memory, threads, descriptors = self._before
         grown = self.target.memory_peak() - memory
         print(f"asked {self._asked} times, memory {memory / MIB:.1f} MiB, at most {grown / MIB:.1f} MiB more")

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.attacks.crowd import assault, crowd
+from tests.attacks.program import BIG_BYTES
 from tests.attacks.siege import MIB, Siege, needs_linux
 
 pytestmark = [pytest.mark.attack, pytest.mark.time_limit(240), needs_linux]
@@ -60,7 +61,7 @@ def test_pipelines_that_nobody_reads_are_held_back_and_cut(effort: int):
     """Nothing is read beyond a bound while the answers wait, and they wait no longer than a reader may."""
     request = b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n"
     with (
-        Siege(memory=8 * (4 * MIB + MIB) + 24 * MIB, write_timeout=1) as siege,
+        Siege(memory=8 * (BIG_BYTES + MIB) + 24 * MIB, write_timeout=1) as siege,
         crowd(siege.port, 8, room=4096) as hostiles,
     ):
         for _ in range(effort):

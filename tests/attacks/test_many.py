@@ -109,7 +109,8 @@ def test_connections_that_come_and_are_reset_leave_nothing(effort: int):
                 pass  # The server was slower, or had ended it: the reset comes at another point then.
             reset(one)
         eventually(lambda: siege.target.stats()["connections_open"] <= 1, 30)
-        assert siege.target.stats()["queue_waiting"] == 0
+        # But for what the healthy client asks just then.
+        eventually(lambda: siege.target.stats()["queue_waiting"] == 0)
 
 
 def test_more_connections_than_may_be_are_turned_away_and_the_kept_ones_served(effort: int):

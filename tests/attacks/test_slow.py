@@ -3,6 +3,7 @@
 import pytest
 
 from tests.attacks.crowd import assault, crowd
+from tests.attacks.program import BIG_BYTES
 from tests.attacks.siege import MIB, Siege, needs_linux
 from tests.server.waiting import eventually
 
@@ -91,7 +92,7 @@ def test_body_that_comes_fast_enough_is_served_beside_the_attack(effort: int):
             check_ends(hostiles, 408)
 
 
-@pytest.mark.parametrize(("target", "each"), [("big", 4 * MIB), ("stream", MIB // 2)], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("target", "each"), [("big", BIG_BYTES), ("stream", MIB // 2)], ids=["whole", "streamed"])
 def test_readers_that_take_nothing_are_cut_in_time(effort: int, target: str, each: int):
     """A whole answer waits once for each client; of a stream no more than the outbox and a piece."""
     count = 20
@@ -115,7 +116,7 @@ def test_readers_that_take_a_little_at_a_time_are_cut_in_time(effort: int, targe
     opening = f"GET /{target} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     for _ in range(effort):
         with (
-            Siege(memory=count * 4 * MIB + 24 * MIB, write_timeout=LIMIT_S, min_rate=MIB) as siege,
+            Siege(memory=count * BIG_BYTES + 24 * MIB, write_timeout=LIMIT_S, min_rate=MIB) as siege,
             crowd(siege.port, count, opening, room=16_384) as hostiles,
         ):
             # Some 40 KiB a second: never still, and it would take two minutes.

@@ -26,6 +26,8 @@ _TESTS = (
     "tests/server/test_gather_strain.py",
     "tests/server/test_threads.py",
     "tests/server/test_vanishing.py",
+    "tests/server/test_http2.py",
+    "tests/server/test_websocket_http2.py",
     "tests/server/test_websocket_life.py",
     "tests/server/test_websocket_topics.py",
     "tests/server/test_websocket_turns.py",

@@ -4,15 +4,14 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import h2.config
-import h2.connection
 import h2.errors
 import h2.events
 import httpx
 import pytest
 
+from tests.server.http2_peer import Peer
 from tests.server.waiting import Gate, Log, eventually
-from tests.support import Raw, Running
+from tests.support import Running
 from ushabti import Disconnected
 from ushabti.responses import Response
 from ushabti.routing import Router
@@ -33,46 +32,6 @@ def opened() -> Iterator[Opened]:
     yield make
     for client in clients:
         client.close()
-
-
-class Peer:
-    """A client that says what goes over each stream, on a connection of its own."""
-
-    def __init__(self, raw: Raw) -> None:
-        self.raw = raw
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-        self.h2.initiate_connection()
-        self.events: list[Any] = []
-        self.flush()
-
-    def flush(self) -> None:
-        self.raw.send(self.h2.data_to_send())
-
-    def ask(self, path: str, *fields: tuple[str, str], method: str = "GET", ends: bool = True) -> int:
-        stream = self.h2.get_next_available_stream_id()
-        pseudo = [(":method", method), (":scheme", "http"), (":authority", "test"), (":path", path)]
-        self.h2.send_headers(stream, [*pseudo, *fields], end_stream=ends)
-        self.flush()
-        return stream
-
-    def wait(self, kind: type, stream: int | None = None) -> Any:
-        """The next event of a kind, on one stream or any."""
-        while True:
-            for at, event in enumerate(self.events):
-                if isinstance(event, kind) and (stream is None or getattr(event, "stream_id", None) == stream):
-                    return self.events.pop(at)
-            some = self.raw.read_some()
-            assert some, f"the connection ended before {kind.__name__}: {self.events}"
-            self.events += self.h2.receive_data(some)
-            self.flush()
-
-    def answer(self, stream: int) -> tuple[int, dict[str, str]]:
-        headers = dict(self.wait(h2.events.ResponseReceived, stream).headers)
-        return int(headers.pop(":status")), headers
-
-    def reset(self, stream: int) -> None:
-        self.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
-        self.flush()
 
 
 def test_handler_sees_a_request_as_ever(serve, opened: Opened):
@@ -117,7 +76,7 @@ def test_crumbs_of_cookies_are_put_together(serve):
     with serve(lambda request: request.headers["cookie"]).connect() as raw:
         peer = Peer(raw)
         stream = peer.ask("/", ("cookie", "a=1"), ("accept", "*/*"), ("cookie", "b=2"))
-        assert peer.wait(h2.events.DataReceived, stream).data == b"a=1; b=2"
+        assert peer.body(stream) == b"a=1; b=2"
 
 
 @pytest.mark.parametrize(

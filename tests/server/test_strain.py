@@ -3,22 +3,32 @@
 Clients come and go at random while the server is asked what it does. A book of every request must balance.
 """
 
+import contextlib
 import gc
 import re
+import ssl
 import threading
 from collections import Counter
 
 import pytest
 
 from tests.server.straining import PLACES, Book, Client, Deferrer, application
+from tests.server.straining_http2 import StreamClient
 from tests.server.waiting import Log, eventually
-from tests.support import Running
+from tests.support import Raw, Running
 
 # Until what clients have left behind is cleared away: one that has closed its side is asked again every second.
 REST_S = 20.0
 
 CLIENTS = 12
 ROUNDS = 60
+
+# By which version of HTTP clients ask, and whether they encrypt: what threads hand to each other is not the same there.
+carriers = pytest.mark.parametrize(
+    ("kind", "encrypted"),
+    [(Client, False), (Client, True), (StreamClient, False), (StreamClient, True)],
+    ids=["HTTP/1.1", "HTTP/1.1 over TLS", "HTTP/2", "HTTP/2 over TLS"],
+)
 
 
 class Asker(threading.Thread):
@@ -52,7 +62,15 @@ def is_at_rest(running: Running) -> bool:
     return not any(stats[name] for name in left) and answered == stats["requests_dispatched"]
 
 
-def strain(serve, book: Book, rounds: int, leaves: bool) -> Running:
+def unverified(*protocols: str) -> ssl.SSLContext:
+    """TLS with whoever is there."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(protocols)
+    return context
+
+
+def strain(serve, book: Book, rounds: int, *, leaves: bool, kind: type[Client], encrypted: bool) -> Running:
     """Lets clients loose on a server and waits until it is at rest again, with all of its places free."""
     deferrer = Deferrer(book)
     running = serve(
@@ -62,10 +80,13 @@ def strain(serve, book: Book, rounds: int, leaves: bool) -> Running:
         lanes={"quick": 1},
         queue_timeout=0.1,
         max_queue=24,
+        tls_self_signed=encrypted,
     )
+    tls = unverified("h2" if kind is StreamClient else "http/1.1") if encrypted else None
     asker = Asker(running)
     asker.start()
-    clients = [Client(("127.0.0.1", running.port), book, seed, rounds, leaves) for seed in range(CLIENTS)]
+    address = ("127.0.0.1", running.port)
+    clients = [kind(address, book, seed, rounds, leaves=leaves, tls=tls) for seed in range(CLIENTS)]
     for client in clients:
         client.start()
     for client in clients:
@@ -75,10 +96,13 @@ def strain(serve, book: Book, rounds: int, leaves: bool) -> Running:
     assert (book.problems, asker.problems) == ([], [])
     eventually(lambda: is_at_rest(running), REST_S)
     # Every place behind the gate is free again: each of these waits for the others.
-    held = [running.connect() for _ in range(PLACES)]
-    for raw in held:
-        raw.send(b"GET /places HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert [raw.read_response().body for raw in held] == [b"all are free"] * PLACES
+    with contextlib.ExitStack() as stack:
+        held = [
+            stack.enter_context(Raw(address, tls=unverified("http/1.1") if encrypted else None)) for _ in range(PLACES)
+        ]
+        for raw in held:
+            raw.send(b"GET /places HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert [raw.read_response().body for raw in held] == [b"all are free"] * PLACES
     return running
 
 
@@ -96,27 +120,33 @@ def balance(book: Book, log: Log) -> None:
     eventually(lambda: gc.collect() >= 0 and book.callbacks_left() == [])
 
 
+@carriers
 @pytest.mark.stress
 @pytest.mark.time_limit(900)
 @pytest.mark.usefixtures("hectic")
-def test_book_balances_when_clients_leave_at_random(serve, log: Log, effort: int) -> None:
+def test_book_balances_when_clients_leave_at_random(
+    serve, log: Log, effort: int, kind: type[Client], encrypted: bool
+) -> None:
     book = Book()
-    running = strain(serve, book, ROUNDS * effort, leaves=True)
+    running = strain(serve, book, ROUNDS * effort, leaves=True, kind=kind, encrypted=encrypted)
     balance(book, log)
     assert running.server.stop(10) is True
 
 
+@carriers
 @pytest.mark.stress
 @pytest.mark.time_limit(900)
 @pytest.mark.usefixtures("hectic")
-def test_every_request_has_its_one_answer_when_clients_stay(serve, log: Log, effort: int) -> None:
+def test_every_request_has_its_one_answer_when_clients_stay(
+    serve, log: Log, effort: int, kind: type[Client], encrypted: bool
+) -> None:
     book = Book()
-    running = strain(serve, book, ROUNDS * effort // 2, leaves=False)
+    running = strain(serve, book, ROUNDS * effort // 2, leaves=False, kind=kind, encrypted=encrypted)
     balance(book, log)
     stats = running.server.stats()
     seen = {status: sum(book.count(status).values()) for status in ("200", "503", "504")}
-    # Each answer was counted once, by the reason that it was given for.
+    # Each answer was counted once, by the reason that it was given for; a WebSocket on a stream begins with a 200, too.
     assert stats["refusals"]["deadline"] == seen["504"]
-    assert stats["answers"]["2xx"] == seen["200"] + PLACES
+    assert stats["answers"]["2xx"] == seen["200"] + len(book.count("tunnelled")) + PLACES
     assert stats["answers"]["discarded"] == 0
     assert running.server.stop(10) is True

@@ -9,9 +9,9 @@ from typing import Any
 import h2.events
 import pytest
 
-from tests.server.test_http2 import Peer
+from tests.server.http2_peer import Peer, opened
 from tests.server.waiting import eventually
-from tests.server.websocketing import CLOSE, TEXT, Dialled, Told, dial, frame, handshake, sockets
+from tests.server.websocketing import CLOSE, Told, dial, frame, handshake, sockets
 from tests.support import PATIENCE_S, Raw, Running
 from tools.bridge import bridging
 from ushabti import Accept, HTTPError, Router
@@ -177,36 +177,6 @@ def test_client_that_leaves_is_told_as_1006(serve, bridged):
 # ---- many on one connection
 
 
-class Tunnel(Dialled):
-    """One WebSocket of a connection that others share; they are used in turn."""
-
-    def __init__(self, peer: Peer, stream: int) -> None:
-        self.raw = self  # type: ignore[assignment]
-        self._peer, self._stream = peer, stream
-        self._buffer = bytearray()
-        self._close_sent = False
-
-    def send(self, *data: str | bytes) -> None:
-        for each in data:
-            self._peer.h2.send_data(self._stream, frame(TEXT, each.encode()) if isinstance(each, str) else each)
-            self._peer.flush()
-
-    def read_some(self) -> bytes:
-        event = self._peer.wait(h2.events.DataReceived, self._stream)
-        self._peer.h2.acknowledge_received_data(event.flow_controlled_length, self._stream)
-        self._peer.flush()
-        return bytes(event.data)
-
-
-def opened(peer: Peer, target: str = "/") -> Tunnel:
-    fields = [(":protocol", "websocket"), ("sec-websocket-version", "13")]
-    stream = peer.ask(target, *fields, method="CONNECT", ends=False)
-    status, headers = peer.answer(stream)
-    assert status == 200, headers
-    assert "sec-websocket-accept" not in headers and "content-length" not in headers
-    return Tunnel(peer, stream)
-
-
 def test_server_says_that_it_takes_them(serve):
     with serve(Told().router()).connect() as raw:
         peer = Peer(raw)
@@ -234,13 +204,13 @@ def test_sockets_share_a_connection_with_requests(serve):
         eventually(lambda: running.server.stats()["connections"]["handling"] == 1)
         assert running.server.stats()["connections"]["websocket"] == 0
         # One that is reset leaves the others alone.
-        peer.reset(tunnels[0]._stream)
+        peer.reset(tunnels[0].stream)
         assert told.wait("close") == ("close", 1006, "", False)
         tunnels[1].send("still here")
         assert tunnels[1].read() == "still here"
         tunnels[2].send(frame(CLOSE, b"\x03\xe8"))
         assert tunnels[2].read_close(answer=False) == (1000, "")
-        peer.wait(h2.events.StreamEnded, tunnels[2]._stream)
+        peer.wait(h2.events.StreamEnded, tunnels[2].stream)
     told.wait("close", 30)
     eventually(lambda: running.server.stats()["websockets_open"] == 0)
 

@@ -113,12 +113,12 @@ class Dialled:
 
     Attributes:
         raw: The connection.
-        answer: The 101.
+        answer: The 101, read here unless it has been.
     """
 
-    def __init__(self, raw: Raw) -> None:
+    def __init__(self, raw: Raw, answer: Answer | None = None) -> None:
         self.raw = raw
-        self.answer: Answer = raw.read_response()
+        self.answer: Answer = answer or raw.read_response()
         assert self.answer.status == 101, self.answer
         accept = base64.b64encode(hashlib.sha1(KEY.encode() + _KEY_SUFFIX).digest()).decode()
         assert self.answer.field("sec-websocket-accept") == accept

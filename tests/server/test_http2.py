@@ -259,6 +259,14 @@ def test_body_beyond_the_limit_is_answered_413(serve, opened: Opened):
     assert client.post("/", content=b"x" * 1001).status_code == 413
 
 
+def test_refused_request_whose_body_does_not_come_is_told_why_it_is_refused(serve, log: Log):
+    with serve(Router(), body_timeout=0.3, access_log="text").connect() as raw:
+        peer = Peer(raw)
+        assert peer.answer(peer.ask("/none", method="POST", ends=False))[0] == 404
+        log.wait('"POST /none HTTP/2" 404')
+        assert "answered" not in log.text()
+
+
 def test_large_bodies_come_whole_side_by_side(serve):
     sent = bytes(range(256)) * 16_384
     with serve(lambda request: request.body[::-1], max_body="8 MiB").connect() as raw:

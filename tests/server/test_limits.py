@@ -90,14 +90,33 @@ def test_body_that_comes_slowly_is_served_where_no_rate_is_asked(serve):
         assert raw.read_response().body == b"slowly"
 
 
-def test_body_of_a_refused_request_has_its_time_too(serve):
-    router = Router()
-    router.get("/", hello)
-    with serve(router, body_timeout=SHORT_S).connect() as raw:
-        raw.send(b"POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+def test_body_of_a_refused_request_has_its_own_time(serve):
+    """From its own head on, however old the server and the connection are."""
+    with serve(Router(), body_timeout=SHORT_S, min_rate=0).connect() as raw:
+        for _ in range(2):
+            time.sleep(2 * SHORT_S)
+            raw.send(b"POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+            for digit in b"0123456789":
+                time.sleep(SHORT_S / 6)
+                raw.send(bytes([digit]))
+            answer = raw.read_response()
+            assert (answer.status, answer.field("connection")) == (404, None)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"", b"5\r\nhello\r\nno chunk", b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n2\r\n"],
+    ids=["none", "wrong", "too much"],
+)
+def test_fault_of_a_body_that_is_thrown_away_is_no_news(serve, log: Log, rest: bytes):
+    """The client is told what was wrong with its request, and so is the log."""
+    with serve(Router(), body_timeout=SHORT_S, access_log="text").connect() as raw:
+        raw.send(b"POST /none HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + rest)
         answer = raw.read_response()
-        assert answer.status == 408 and answer.field("connection") == "close"
+        assert (answer.status, answer.field("connection")) == (404, "close")
         assert raw.read_all() == b""
+    log.wait('"POST /none HTTP/1.1" 404')
+    assert "answered" not in log.text()
 
 
 def test_client_that_asks_for_a_continue_and_sends_nothing_is_408(serve):

@@ -388,9 +388,9 @@ impl Connection {
                     }
                 }
                 Event::Data(range) => {
+                    body_bytes += range.len() as u64;
                     if let Some(Incoming::Accepted(request)) = &mut self.incoming {
                         let request = Arc::get_mut(request).expect("a request is shared only when it is dispatched");
-                        body_bytes += range.len() as u64;
                         request.body.extend_from_slice(&rest[range]);
                     }
                 }
@@ -424,9 +424,15 @@ impl Connection {
         }
         let mut request = Request::new(head, route, params, allow, &self.channel());
         request.logged = logged;
-        self.progress = Progress::from(self.io.clock.tick_at(request.received));
-        self.incoming = Some(Incoming::Accepted(Arc::new(request)));
+        let received = request.received;
+        self.await_body(Incoming::Accepted(Arc::new(request)), received);
         Ok(())
+    }
+
+    /// What comes next is the body of `incoming`, whose clock begins when the head was received.
+    fn await_body(&mut self, incoming: Incoming, received: Instant) {
+        self.progress = Progress::from(self.io.clock.tick_at(received));
+        self.incoming = Some(incoming);
     }
 
     fn channel(&self) -> Channel {

@@ -300,10 +300,7 @@ impl Task {
             }
             Fate::Complete(Subject::Accepted(request)) => self.dispatch(key, request),
             Fate::Complete(Subject::Refused(refused)) => self.refuse(key, refused.head.as_ref(), &refused.refusal),
-            Fate::Faulty(Subject::Refused(refused), ProtocolError::ContentTooLarge) => {
-                self.refuse(key, refused.head.as_ref(), &refused.refusal);
-            }
-            Fate::Faulty(subject, problem) => self.refuse(key, subject.head(), &fault(&self.place, problem)),
+            Fate::Faulty(subject, problem) => self.refuse_body(key, &subject, problem),
             Fate::Done => {
                 self.remove(key);
                 self.budget.answered();
@@ -414,9 +411,13 @@ impl Task {
         self.advance(key);
     }
 
-    /// Answers a request whose body does not come.
-    fn time_out(&mut self, key: usize, subject: &Subject) {
-        self.refuse(key, subject.head(), &fault(&self.place, ProtocolError::BodyTimeout));
+    /// Answers a request whose body has a fault or does not come. If it would be thrown away, that is no news beside what is
+    /// answered anyway.
+    fn refuse_body(&mut self, key: usize, subject: &Subject, problem: ProtocolError) {
+        match subject {
+            Subject::Accepted(request) => self.refuse(key, Some(&request.head), &fault(&self.place, problem)),
+            Subject::Refused(refused) => self.refuse(key, refused.head.as_ref(), &refused.refusal),
+        }
     }
 
     /// Gives a complete request to the workers.

@@ -50,7 +50,7 @@ impl Connection {
         };
         let received = Instant::now();
         if small && self.protocol.set_body_max(SWALLOW_MAX).is_ok() {
-            self.incoming = Some(Incoming::Refused(Box::new(Refused { head, refusal, received })));
+            self.await_body(Incoming::Refused(Box::new(Refused { head, refusal, received })), received);
             return Ok(());
         }
         Err(self.answer_refusal(&Refused { head, refusal, received }, false))
@@ -64,30 +64,28 @@ impl Connection {
 
     /// Answers what is no valid request, after which nothing that the client sends can be trusted.
     pub(super) fn refuse_bytes(&mut self, problem: ProtocolError) -> Flow {
-        self.io.server.journal.peer_notice(|| {
-            format!("{}: {} ({}); answered {}", self.link.peer(), problem, problem.section(), problem.status())
-        });
-        let detail = problem.to_string();
-        self.abort_request(problem.status(), &detail)
+        self.abort_request(problem.status(), &problem.to_string(), &format!(" ({})", problem.section()))
     }
 
     pub(super) fn time_out(&mut self, detail: &str) -> Flow {
-        self.io.server.journal.peer_notice(|| format!("{}: {detail}; answered 408", self.link.peer()));
-        self.abort_request(408, detail)
+        self.abort_request(408, detail, "")
     }
 
-    /// Answers in the middle of a request, and closes.
-    fn abort_request(&mut self, status: u16, detail: &str) -> Flow {
+    /// Answers in the middle of a request, and closes. `source` stands behind `detail` in the log.
+    fn abort_request(&mut self, status: u16, detail: &str, source: &str) -> Flow {
         self.pending = Vec::new();
-        let now = Instant::now();
-        match self.incoming.take() {
+        let incoming = self.incoming.take();
+        if let Some(Incoming::Refused(refused)) = incoming {
+            // What is wrong with a body that would be thrown away is no news beside that.
+            return self.answer_refusal(&refused, false);
+        }
+        let notice = || format!("{}: {detail}{source}; answered {status}", self.link.peer());
+        self.io.server.journal.peer_notice(notice);
+        match incoming {
             Some(Incoming::Accepted(request)) => {
                 self.answer_now(Some(&request.head), false, status, &[], detail, request.received)
             }
-            Some(Incoming::Refused(refusal)) => {
-                self.answer_now(Some(&refusal.head), false, status, &[], detail, refusal.received)
-            }
-            None => self.answer_now(None, false, status, &[], detail, now),
+            _ => self.answer_now(None, false, status, &[], detail, Instant::now()),
         }
     }
 

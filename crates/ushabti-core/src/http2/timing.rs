@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use ushabti_proto::error::ProtocolError;
+
 use super::{Phase, Task};
 use crate::clock::{Deadline, Tick, ticks};
 use crate::connection::{DRAIN_GRACE, LINGER, Progress};
@@ -153,7 +155,7 @@ impl Task {
                 return;
             }
             let incoming = entry.incoming.take().expect("it was looked at just now");
-            self.time_out(key, &incoming.subject);
+            self.refuse_body(key, &incoming.subject, ProtocolError::BodyTimeout);
             return;
         }
         if let Some(stall) = entry.stall() {

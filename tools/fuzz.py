@@ -36,6 +36,7 @@ _DICTIONARIES = {
     "head": "http",
     "chunked": "http",
     "http": "http",
+    "http2": "http",
     "handshake": "handshake",
     "uri": "uri",
     "routes": "routes",

@@ -57,6 +57,7 @@ def seeds(target: str) -> Iterator[bytes]:
         "head": _with_settings(_heads()),
         "chunked": _with_settings(_chunked_bodies()),
         "http": _with_settings(_requests()),
+        "http2": (bytes([kind, 0, 0, 0]) + data for kind, data in _http2()),
         "handshake": _with_settings(iter(_HANDSHAKES)),
         "websocket": _with_settings(_frames()),
         "deflate": (bytes([0, mode, 0, 0]) + data for mode in range(3) for data in (*_TEXTS, *map(_deflated, _TEXTS))),
@@ -99,6 +100,28 @@ def _chunked_bodies() -> Iterator[bytes]:
         head, _, body = sent.partition(b"\r\n\r\n")
         if b"chunked" in head.lower():
             yield body
+
+
+def _http2() -> Iterator[tuple[int, bytes]]:
+    """What is read, and as what: 0 is a request's head, 1 an answer's, 2 frames."""
+    for head in _heads():
+        request_line, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+        method, _, rest = request_line.partition(b" ")
+        fields = [b" ".join(line.lower().split(b": ", 1)) for line in lines]
+        yield 0, b"\n".join([b":method " + method, b":path " + rest.partition(b" ")[0], *fields])
+        yield 1, b"\n".join(fields)
+    yield 0, b":method CONNECT\n:authority a:1"
+    yield 0, b":method CONNECT\n:protocol websocket\n:path /ws\n:authority a\nhost A\ncookie a=1\nte trailers\ncookie b=2"
+    # A field block in three frames, a ping, content, the end of a stream, and settings of which half is there.
+    headers = _http2_frame(1, 0, b"\x82") + _http2_frame(9, 0, b"\x86") + _http2_frame(9, 4, b"\x84")
+    data = _http2_frame(0, 0, b"") + _http2_frame(0, 0, b"abc") + _http2_frame(0, 1, b"")
+    yield 2, headers + _http2_frame(6, 0, bytes(8)) + data + _http2_frame(4, 0, bytes(12))[:15]
+    yield 2, headers[:-3]
+
+
+def _http2_frame(kind: int, flags: int, payload: bytes) -> bytes:
+    """RFC 9113 section 4.1, on stream 1."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags, 0, 0, 0, 1]) + payload
 
 
 def _frames() -> Iterator[bytes]:

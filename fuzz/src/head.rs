@@ -11,7 +11,7 @@ use ushabti_proto::uri::TargetForm;
 use crate::plain::{Line, authority, field, is_path, is_query, is_token, line, trim};
 use crate::settings::Settings;
 
-const LIMITS: Limits = Limits { head_bytes_max: 1 << 20, fields_max: 128, target_bytes_max: 1 << 20 };
+pub(crate) const LIMITS: Limits = Limits { head_bytes_max: 1 << 20, fields_max: 128, target_bytes_max: 1 << 20 };
 /// A longer method is answered 501: there is none.
 const METHOD_BYTES_MAX: usize = 32;
 /// More digits than any Content-Length has.
@@ -44,7 +44,7 @@ pub fn check(input: &[u8]) {
 }
 
 /// The kept lines of a head make the same head again.
-fn check_lines(head: RequestHead) {
+pub(crate) fn check_lines(head: RequestHead) {
     let expected = Head::of(&head);
     let lines = head.into_lines();
     let again = RequestHead::from_lines(&lines).expect("these lines were read before");
@@ -95,6 +95,11 @@ impl Head {
             upgrade: head.upgrade().map(str::to_owned),
         }
     }
+
+    /// The same, said by this version.
+    pub(crate) fn with_version(self, version: Version) -> Self {
+        Self { version, ..self }
+    }
 }
 
 fn read(input: &[u8]) -> Found {
@@ -133,7 +138,8 @@ fn lines_are_right(lines: &[&[u8]]) -> bool {
     fields.len() <= LIMITS.fields_max && Said::by(&fields, request.version).is_some()
 }
 
-fn whole(lines: &[&[u8]]) -> Option<Head> {
+/// The head that these lines make.
+pub(crate) fn whole(lines: &[&[u8]]) -> Option<Head> {
     let (request_line, fields) = lines.split_first()?;
     let request = RequestLine::read(request_line)?;
     let fields = fields.iter().map(|line| field(line)).collect::<Option<Vec<_>>>()?;

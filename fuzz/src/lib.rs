@@ -9,6 +9,7 @@
 //! | [`head`] | one request head | a plain reading of its lines |
 //! | [`chunked`] | a chunked body | a plain reading of its lines; our own encoder |
 //! | [`http`] | requests on one connection | the same bytes in other pieces |
+//! | [`http2`] | heads of requests and answers, and frames that are counted | HTTP/1.1 by the plain reading; a plain count |
 //! | [`handshake`] | the fields that open a WebSocket | a plain reading; what is agreed, against what was offered |
 //! | [`websocket`] | frames on one connection | the same bytes in other pieces; a plain reading of frames |
 //! | [`deflate`] | compressed messages | what was compressed; the same bytes in other pieces |
@@ -23,6 +24,7 @@ pub mod deflate;
 pub mod handshake;
 pub mod head;
 pub mod http;
+pub mod http2;
 mod matcher;
 mod plain;
 pub mod routes;

@@ -74,6 +74,8 @@ pub fn request_head<'a>(
         match (name, pseudo.authority) {
             (b"host", Some(authority)) if value.eq_ignore_ascii_case(authority) => {}
             (b"host", Some(_)) => return Err(ProtocolError::HostDiffers),
+            // A crumb without anything in it would leave a separator behind.
+            (b"cookie", _) if value.is_empty() => {}
             (b"cookie", _) => {
                 if !cookies.is_empty() {
                     cookies.extend_from_slice(b"; ");

@@ -122,6 +122,8 @@ fn faults_of_fields_are_faults_of_the_request() {
 fn crumbs_of_cookies_are_one_field() {
     let head = read(&[("cookie", "a=1"), ("accept", "x"), ("cookie", "b=2"), ("cookie", "c=3")]).expect("it is good");
     assert_eq!(head.field_values("cookie").collect::<Vec<_>>(), [b"a=1; b=2; c=3"]);
+    let head = read(&[("cookie", ""), ("cookie", "a=1"), ("cookie", ""), ("cookie", "b=2")]).expect("it is good");
+    assert_eq!(head.field_values("cookie").collect::<Vec<_>>(), [b"a=1; b=2"]);
 }
 
 #[test]

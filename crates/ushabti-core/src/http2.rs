@@ -35,6 +35,7 @@ use crate::request::{Ready, Request};
 use crate::server::Shared;
 
 mod budget;
+mod chunks;
 mod direct;
 mod ending;
 mod entry;
@@ -69,6 +70,8 @@ const BODIES_MAX: u64 = 4;
 const READY_TOGETHER: usize = 32;
 /// So many reads, of 64 KiB each at most, are made for one connection before others have a turn.
 const READS_IN_A_ROW: u32 = 4;
+/// So often the task looks for what workers have put down meanwhile, before others have a turn.
+const TURNS_IN_A_ROW: u32 = 4;
 
 /// What a client is sent for whom there is no room: settings, as everybody begins, and the farewell with `ENHANCE_YOUR_CALM` (RFC
 /// 9113 sections 6.5 and 6.8). It has not looked at any stream, so all may be sent again.
@@ -94,6 +97,7 @@ pub(crate) fn spawn(place: Place, pending: Vec<u8>) {
         gauge,
         entries: Slab::new(),
         noted: Vec::new(),
+        held_back: Vec::new(),
         ready: Vec::new(),
         is_busy: false,
         is_leaving: server.is_draining(),
@@ -148,6 +152,8 @@ struct Task {
     entries: Slab<Entry>,
     /// Empty, and kept for its space.
     noted: Vec<Arc<Stream>>,
+    /// They have something that is not worth a frame while the socket is busy.
+    held_back: Vec<Arc<Stream>>,
     /// Complete, and not yet given to the workers.
     ready: Vec<Ready>,
     /// The link says that something is asked of the connection.
@@ -241,6 +247,7 @@ impl Task {
         let waker = Waker::from(Arc::clone(&self.bell));
         let mut own = Context::from_waker(&waker);
         self.agenda.take(&mut self.noted);
+        let mut turns = 0;
         loop {
             self.see_to_noted();
             let Phase::Open(frames) = &mut self.phase else { unreachable!("it is run when it is open") };
@@ -249,7 +256,17 @@ impl Task {
                 Poll::Ready(Some(Err(problem))) => return self.close(Some(&problem), cx),
                 Poll::Ready(None) => return self.close(None, cx),
                 Poll::Pending => {
-                    self.agenda.take(&mut self.noted);
+                    turns += 1;
+                    let is_last = turns >= TURNS_IN_A_ROW;
+                    if is_last {
+                        // Workers may be quicker than this. What is noted now is seen to in the next turn.
+                        cx.waker().wake_by_ref();
+                    } else {
+                        self.agenda.take(&mut self.noted);
+                        if !self.place.link.is_queued() {
+                            self.noted.append(&mut self.held_back);
+                        }
+                    }
                     // What h2 has read and written is counted here, so that there is still a turn in which it can say goodbye.
                     if self.noted.is_empty() && self.count_frames() {
                         break;
@@ -276,13 +293,19 @@ impl Task {
         let now = self.place.io.clock.now();
         let entry = &mut self.entries[key];
         let (held, was_stalled) = (entry.held, entry.stall().is_some());
-        let fate = entry.advance(now);
+        let was_held = entry.is_held;
+        let fate = entry.advance(now, self.place.link.is_queued());
+        if entry.is_held && !was_held {
+            self.held_back.push(Arc::clone(&entry.stream));
+        }
         self.held += entry.held - held;
         let is_stalled = entry.stall().is_some();
         self.taking.add(std::mem::take(&mut entry.sent), now);
         self.budget.delivered(std::mem::take(&mut entry.parts_sent));
-        if let Some(socket) = entry.stream.take_upgrade() {
-            tunnel::spawn(&self.place.io, &entry.stream, socket);
+        if !matches!(fate, Fate::Lost) {
+            if let Some(socket) = entry.stream.take_upgrade() {
+                tunnel::spawn(&self.place.io, &entry.stream, socket);
+            }
         }
         self.count_stalled(was_stalled, is_stalled, now);
         match fate {

@@ -63,8 +63,10 @@ impl Task {
 
     /// Lets go of whoever is at work for the connection.
     pub(super) fn abandon(&mut self) {
-        for entry in self.entries.drain() {
+        // All of them before one is dropped: should the frames' code have panicked, it does so again there.
+        for (_, entry) in &self.entries {
             entry.stream.abandon();
         }
+        self.entries.clear();
     }
 }

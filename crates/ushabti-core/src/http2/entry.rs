@@ -25,6 +25,19 @@ use crate::link::Exchange;
 use crate::reply::Refusal;
 use crate::request::Request;
 
+/// While the socket has not taken what was sent before, less than this is not worth a frame: there may be more when it has.
+pub(super) const WORTHWHILE: usize = 4 * 1024;
+
+/// What is left of what was put down to be sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// What was taken before goes first.
+    ToFollow,
+    /// It is little, and the socket is busy.
+    Held,
+}
+
 /// A stream whose exchange is not over.
 pub(super) struct Entry {
     pub(super) stream: Arc<Stream>,
@@ -41,6 +54,8 @@ pub(super) struct Entry {
     /// Since it is one.
     pipe: Option<Box<Pipe>>,
     pub(super) vigil: Option<Box<Vigil>>,
+    /// Something was left because the socket is busy: to be seen to when it is not.
+    pub(super) is_held: bool,
     /// Taken out of the outbox, and not yet sent: the client's windows have no room.
     parts: VecDeque<Bytes>,
     end: Option<bool>,
@@ -135,6 +150,7 @@ impl Entry {
             connect: None,
             pipe: None,
             vigil: None,
+            is_held: false,
             parts: VecDeque::new(),
             end: None,
             stall: None,
@@ -158,14 +174,9 @@ impl Entry {
         self.incoming = Some(Box::new(Incoming { subject, body, bytes: 0, bytes_max, progress, continue_wanted }));
     }
 
-    /// Does what there is to do for it.
-    pub(super) fn advance(&mut self, now: Tick) -> Fate {
-        let Self { stream, parts, end, .. } = self;
-        let agrees = stream.look(|outbox| {
-            parts.append(&mut outbox.parts);
-            *end = outbox.end;
-            outbox.agrees
-        });
+    /// Does what there is to do for it. `is_blocked`: the socket has not taken what was sent before.
+    pub(super) fn advance(&mut self, now: Tick, is_blocked: bool) -> Fate {
+        let (mut left, agrees) = self.take(is_blocked);
         jitter::point();
         let waker = self.waker.clone();
         let mut cx = Context::from_waker(&waker);
@@ -178,23 +189,52 @@ impl Entry {
         }
         if agrees {
             if let Some(body) = self.connect.take() {
-                self.pipe = Some(Box::new(Pipe::new(body)));
+                let mut pipe = Box::new(Pipe::new(body));
+                if pipe.is_mute(&self.stream, &mut cx) {
+                    self.reset(Reason::CANCEL);
+                    return Fate::Lost;
+                }
+                self.pipe = Some(pipe);
                 self.vigil = None;
             }
         }
         if let Some(mut pipe) = self.pipe.take() {
-            let fate = pipe.advance(self, &mut cx, now);
+            let fate = pipe.advance(self, &mut cx, now, is_blocked);
             self.pipe = Some(pipe);
             return fate;
         }
         if let Some(fate) = self.read(&mut cx, now) {
             return fate;
         }
-        match self.write(&mut cx, now) {
-            Ok(true) => Fate::Done,
-            Ok(false) => Fate::Open,
-            Err(Reset) => Fate::Lost,
+        loop {
+            match self.write(&mut cx, now) {
+                Ok(true) => return Fate::Done,
+                Ok(false) if left == Left::ToFollow && self.parts.is_empty() => (left, _) = self.take(is_blocked),
+                Ok(false) => return Fate::Open,
+                Err(Reset) => return Fate::Lost,
+            }
         }
+    }
+
+    /// Takes what there is to send, unless some of it waits already: put together, it will be less to send. Says what is left, and
+    /// whether a WebSocket is agreed to.
+    fn take(&mut self, is_blocked: bool) -> (Left, bool) {
+        let Self { stream, parts, end, .. } = self;
+        let (left, agrees) = stream.look(|outbox| {
+            let is_little = (1..WORTHWHILE).contains(&outbox.chunks.bytes());
+            let left = if !parts.is_empty() {
+                Left::ToFollow
+            } else if is_blocked && is_little && outbox.end.is_none() && !outbox.agrees {
+                Left::Held
+            } else {
+                parts.extend(outbox.chunks.take().into_iter().map(Bytes::from));
+                *end = outbox.end;
+                Left::Nothing
+            };
+            (left, outbox.agrees)
+        });
+        self.is_held = left == Left::Held;
+        (left, agrees)
     }
 
     /// Reads what has come of the body. `None`: that is not the end of it.
@@ -336,14 +376,12 @@ impl Entry {
     /// bytes were sent, and whether they were the last; `None`: the client has reset the stream.
     pub(super) fn pass_on(
         &mut self,
-        frames: Vec<u8>,
+        frames: VecDeque<Vec<u8>>,
         is_ended: bool,
         cx: &mut Context<'_>,
         now: Tick,
     ) -> Option<(usize, bool)> {
-        if !frames.is_empty() {
-            self.parts.push_back(frames.into());
-        }
+        self.parts.extend(frames.into_iter().map(Bytes::from));
         self.end = is_ended.then_some(false);
         let before = self.sent;
         let is_all = self.write(cx, now).ok()?;

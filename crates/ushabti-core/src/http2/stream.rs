@@ -6,15 +6,14 @@
 //!
 //! Who may answer is decided as on a link: see `link::exchange`.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Wake;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
+use super::chunks::{Chunks, Piece};
 use super::tunnel::Tunnel;
 use crate::jitter;
 use crate::link::{Exchange, Gone, Link, OUTBOX_HIGH, OUTBOX_LOW, Then, Turn};
@@ -118,7 +117,7 @@ pub(crate) struct Stream {
 #[derive(Default)]
 pub(super) struct Outbox {
     /// The first begins with the head.
-    pub(super) parts: VecDeque<Bytes>,
+    pub(super) chunks: Chunks,
     /// Bytes in them, and in what the task has taken and the client's window has no room for.
     pub(super) waiting: usize,
     /// How the exchange ends with them; `None` while more may follow.
@@ -176,10 +175,10 @@ impl Stream {
         self.is_gone.store(true, Ordering::Release);
         self.tell_watcher();
         let mut outbox = self.outbox.lock();
-        let parts = std::mem::take(&mut outbox.parts);
+        let chunks = outbox.chunks.take();
         outbox.waiting = 0;
         drop(outbox);
-        drop(parts);
+        drop(chunks);
         self.room.notify_all();
         if let Some(tunnel) = &self.tunnel {
             tunnel.abandon();
@@ -231,8 +230,7 @@ impl Stream {
         if self.link().server().is_forked() {
             return Err(Gone::Left);
         }
-        // Outside of the lock: it may be much.
-        let part = Bytes::from([head, body].concat());
+        let piece = Piece::of(head, body);
         jitter::point();
         let mut outbox = self.outbox.lock();
         jitter::point();
@@ -243,10 +241,8 @@ impl Stream {
             return Err(Gone::Left);
         }
         outbox.answering = exchange.0;
-        outbox.waiting += part.len();
-        if !part.is_empty() {
-            outbox.parts.push_back(part);
-        }
+        outbox.waiting += piece.len();
+        outbox.chunks.add(piece);
         match then {
             Then::More => {}
             Then::Upgrade => outbox.agrees = true,

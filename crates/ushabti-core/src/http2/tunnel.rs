@@ -13,6 +13,7 @@
 //! there it would count as a flood, if the frames are small. Of what is sent, everything waits that the client's windows have
 //! no room for.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
@@ -22,7 +23,8 @@ use atomic_waker::AtomicWaker;
 use h2::{Reason, RecvStream};
 use parking_lot::{Condvar, Mutex};
 
-use super::entry::{Entry, Fate};
+use super::chunks::{Chunks, Piece};
+use super::entry::{Entry, Fate, WORTHWHILE};
 use super::stream::Stream;
 use crate::channel::Channel;
 use crate::clock::Tick;
@@ -87,7 +89,7 @@ impl Input {
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Output {
-    frames: Vec<u8>,
+    frames: Chunks,
     /// What the task of the connection has taken out, and not sent.
     taken: usize,
     /// What it has sent since the task of the WebSocket looked, while some had to wait.
@@ -106,7 +108,7 @@ struct Output {
 
 impl Output {
     fn len(&self) -> usize {
-        self.frames.len() + self.taken
+        self.frames.bytes() + self.taken
     }
 
     fn has_room(&self, bytes: usize, most: usize) -> bool {
@@ -145,16 +147,16 @@ impl Stream {
         if self.link().server().is_forked() {
             return Err(Unsent::Closed);
         }
+        let piece = Piece::of(head, payload);
         let mut output = self.as_tunnel().output.lock();
         jitter::point();
         if self.is_lost() || (output.is_sealed && !matches!(bound, Bound::Last)) {
             return Err(Unsent::Closed);
         }
-        if matches!(bound, Bound::Bytes(most) if !output.has_room(head.len() + payload.len(), most)) {
+        if matches!(bound, Bound::Bytes(most) if !output.has_room(piece.len(), most)) {
             return Err(Unsent::Full);
         }
-        output.frames.extend_from_slice(head);
-        output.frames.extend_from_slice(payload);
+        output.frames.add(piece);
         drop(output);
         self.note();
         Ok(())
@@ -271,7 +273,7 @@ impl Tunnel {
     /// The stream is lost, which whoever calls has noted.
     pub(super) fn abandon(&self) {
         let mut output = self.output.lock();
-        let frames = std::mem::take(&mut output.frames);
+        let frames = output.frames.take();
         output.taken = 0;
         drop(output);
         drop(frames);
@@ -293,8 +295,14 @@ impl Pipe {
         Self { body, is_read: false, is_written: false }
     }
 
+    /// Whether the client has ended its side while it waited, and can send nothing that a WebSocket is for.
+    pub(super) fn is_mute(&mut self, stream: &Stream, cx: &mut Context<'_>) -> bool {
+        let tunnel = stream.as_tunnel();
+        self.read(tunnel, cx).is_ok() && self.is_read && tunnel.input.lock().bytes.is_empty()
+    }
+
     /// Does what there is to do for the stream.
-    pub(super) fn advance(&mut self, entry: &mut Entry, cx: &mut Context<'_>, now: Tick) -> Fate {
+    pub(super) fn advance(&mut self, entry: &mut Entry, cx: &mut Context<'_>, now: Tick, is_blocked: bool) -> Fate {
         let stream = Arc::clone(&entry.stream);
         let tunnel = stream.as_tunnel();
         if let Err(reason) = self.read(tunnel, cx) {
@@ -303,22 +311,33 @@ impl Pipe {
             }
             return Fate::Lost;
         }
-        let mut output = tunnel.output.lock();
-        let frames = std::mem::take(&mut output.frames);
-        output.taken += frames.len();
-        let is_left = output.is_left;
-        // A client that has ended its side in good order is told so in turn (RFC 8441 section 5).
-        let is_ended = output.is_ended || (is_left && self.is_read);
-        drop(output);
-        if !self.is_written {
-            match entry.pass_on(frames, is_ended, cx, now) {
+        let is_left = loop {
+            let waits = entry.is_stalled();
+            let mut output = tunnel.output.lock();
+            let is_left = output.is_left;
+            // A client that has ended its side in good order is told so in turn (RFC 8441 section 5).
+            let ends = output.is_ended || (is_left && self.is_read);
+            let bytes = output.frames.bytes();
+            entry.is_held = is_blocked && !ends && (1..WORTHWHILE).contains(&bytes);
+            let takes = !waits && !entry.is_held;
+            let frames = if takes { output.frames.take() } else { VecDeque::new() };
+            output.taken += if takes { bytes } else { 0 };
+            drop(output);
+            if self.is_written {
+                break is_left;
+            }
+            match entry.pass_on(frames, ends && (takes || bytes == 0), cx, now) {
                 Some((count, is_written)) => {
                     self.is_written = is_written;
-                    tunnel.sent(count, entry.is_stalled());
+                    tunnel.sent(count, entry.is_stalled() || entry.is_held);
                 }
                 None => return Fate::Lost,
             }
-        }
+            // What came while others waited follows when they have gone.
+            if !waits || entry.is_stalled() {
+                break is_left;
+            }
+        };
         match (self.is_written, self.is_read || is_left) {
             (true, true) => Fate::Done,
             (false, _) if is_left => {

@@ -18,6 +18,8 @@ use crate::io_thread::Io;
 
 /// So much is put into the outbox before it is flushed.
 const WRITE_MAX: usize = 64 * 1024;
+/// After so many frames nothing more is read in the same turn: small ones cost what large ones cost.
+const FRAMES_IN_A_TURN: u32 = 1024;
 
 /// What an IO task is called for, see [`Link::take_calls`].
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +145,11 @@ impl AsyncRead for LinkIo {
             let mut buffer = io.buffer.lock();
             let count = ready!(self.link.poll_read(cx, &mut buffer))?;
             let bytes = &buffer[..count];
+            let before = self.meter.begun();
             self.measure(bytes);
+            if self.meter.begun().wrapping_sub(before) >= FRAMES_IN_A_TURN {
+                self.gauge.reads_left.store(0, Ordering::Relaxed);
+            }
             let (first, rest) = bytes.split_at(count.min(into.remaining()));
             into.put_slice(first);
             self.taken = 0;

@@ -89,9 +89,24 @@ impl Raw {
 
     /// One that has said its preface and its settings.
     pub(crate) fn open(running: &Running) -> Self {
+        Self::open_with(running, &[])
+    }
+
+    /// One whose answers may each be so long until it says more.
+    pub(crate) fn with_window(running: &Running, bytes: u32) -> Self {
+        Self::open_with(running, &[&[0, 4], bytes.to_be_bytes().as_slice()].concat())
+    }
+
+    fn open_with(running: &Running, settings: &[u8]) -> Self {
         let mut client = Self::connect(running);
-        client.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
+        client.send(&[PREFACE, &frame(SETTINGS, 0, 0, settings)].concat());
         client
+    }
+
+    /// Waits until the server has read all that was sent.
+    pub(crate) fn catch_up(&mut self) {
+        self.send(&frame(PING, 0, 0, &[0; 8]));
+        while self.wait_for(PING).flags != 1 {}
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {

@@ -9,6 +9,7 @@ mod http2;
 mod limits;
 mod running;
 mod shares;
+mod small_frames;
 mod sockets;
 mod stop;
 mod tls;

@@ -51,6 +51,10 @@ _Route = tuple[int, Sequence[str] | None, Sequence[Sequence[str]], _Policy | Non
 # age, time in the queue, time with the worker, whether the client is there.
 _Desk = tuple[int, int, tuple[str, str, str, int, float, float, float, bool] | None]
 
+# Requests: where, method, target, number of the route, age, time there, whether the client is there. How many more
+# there are. Queues: lane, how much waits, for how long at most.
+_Waiting = tuple[list[tuple[str, str, str, int, float, float, bool]], int, list[tuple[str, int, float | None]]]
+
 class _Settings(Protocol):
     @property
     def max_headers(self) -> int: ...
@@ -322,6 +326,7 @@ class Server:
     def close_journal(self) -> None: ...
     def stats(self) -> dict[str, Any]: ...
     def desks(self) -> list[_Desk]: ...
+    def waiting(self) -> _Waiting: ...
 
 @final
 class Tickets:

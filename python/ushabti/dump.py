@@ -1,4 +1,5 @@
-"""The thread dump by request: what every worker does, since when, for whom, and where in the code it is.
+"""The thread dump by request: what every worker does, since when, for whom, and where in the code it is; and what waits
+without a thread.
 
 A dump is made while everything goes on. The workers' desks are looked at before and after the stacks are taken, so that
 a stack is never shown under a request that its thread had left.
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
-__all__ = ["Activity", "Dump", "escaped", "stack_of"]
+__all__ = ["Activity", "Dump", "Pending", "Queued", "escaped", "stack_of"]
 
 # What is shown of a target or a name: a client may send kilobytes. And of a place in the code.
 _SHOWN_MAX = 200
@@ -22,11 +23,13 @@ _LINE_MAX = 1000
 _FRAMES_MAX = 200
 
 # What of the statistics stands at the head of a dump.
-_HEAD = ("queue_waiting", "workers", "workers_busy", "connections_open", "websockets_open")
+_HEAD = ("queue_waiting", "requests_deferred", "workers", "workers_busy", "connections_open", "websockets_open")
 
 # Thread, number of the piece of work, and what that is: see `_core.Server.desks`.
 _Task = tuple[str, str, str, int, float, float, float, bool]
 _Desk = tuple[int, int, _Task | None]
+# Requests, how many more there are, and queues: see `_core.Server.waiting`.
+_Waiting = tuple[list[tuple[str, str, str, int, float, float, bool]], int, list[tuple[str, int, float | None]]]
 
 
 class Activity(NamedTuple):
@@ -58,6 +61,40 @@ class Activity(NamedTuple):
     stack: list[str]
 
 
+class Pending(NamedTuple):
+    """A request that no thread has in hand.
+
+    Attributes:
+        place: ``deferred``, or ``gate`` where as many of its route run as its ``concurrency`` says.
+        subject: Its method and target.
+        route: The route's pattern; empty if there is none.
+        age: Since the request's head was complete, in seconds.
+        waited: How long it has been there.
+        is_connected: Whether the client is there.
+    """
+
+    place: str
+    subject: str
+    route: str
+    age: float
+    waited: float
+    is_connected: bool
+
+
+class Queued(NamedTuple):
+    """The queue of a lane.
+
+    Attributes:
+        lane: The lane.
+        waiting: How many requests and WebSockets wait there for a worker.
+        at_most: Nothing has been there for longer, in seconds; None if that is not known.
+    """
+
+    lane: str
+    waiting: int
+    at_most: float | None
+
+
 class Dump(NamedTuple):
     """What all threads of a process do, and how much waits for them.
 
@@ -65,6 +102,9 @@ class Dump(NamedTuple):
         title: Which server.
         counts: Figures for the head of the dump, by name.
         busy: What is in hand, the oldest first.
+        pending: Requests that were deferred or wait at the gate of their route, the oldest first: at most a hundred.
+        pending_more: How many more of these there are.
+        queues: The lanes in which something waits for a worker.
         idle: Names of the workers that wait for work.
         others: Name and stack of every other Python thread.
     """
@@ -72,6 +112,9 @@ class Dump(NamedTuple):
     title: str
     counts: dict[str, int]
     busy: list[Activity]
+    pending: list[Pending]
+    pending_more: int
+    queues: list[Queued]
     idle: list[str]
     others: list[tuple[str, list[str]]]
 
@@ -82,15 +125,17 @@ class Dump(NamedTuple):
         stats: Mapping[str, Any],
         desks: Callable[[], Sequence[_Desk]],
         sockets: Callable[[], Iterable[tuple[int, Any, float]]],
+        waiting: Callable[[], _Waiting],
         patterns: Sequence[str],
     ) -> "Dump":
-        """Looks at all threads.
+        """Looks at all threads, and at what waits for one.
 
         Args:
             title: Which server.
             stats: What `Server.stats` says.
             desks: Looks at the workers.
             sockets: Looks at the threads of blocking WebSocket handlers: number, socket, since when (monotonic).
+            waiting: Looks at what no thread has in hand.
             patterns: The routes' patterns by their numbers.
         """
         before = {thread: (number, task) for thread, number, task in desks()}
@@ -98,6 +143,7 @@ class Dump(NamedTuple):
         places = {thread: _places(frame) for thread, frame in sys._current_frames().items()}
         after = {thread: number for thread, number, task in desks() if task is not None}
         still = {thread: since for thread, _, since in sockets()}
+        requests, more, queues = waiting()
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         now = time.monotonic()
         linecache.checkcache()
@@ -105,6 +151,10 @@ class Dump(NamedTuple):
 
         def name_of(thread: int) -> str:
             return names.get(thread, f"thread {thread}")
+
+        def route_of(number: int) -> str:
+            # Behind the routes stand the handlers of 404 and 405.
+            return patterns[number] if number < len(patterns) else ""
 
         busy: list[Activity] = []
         idle: list[str] = []
@@ -115,8 +165,7 @@ class Dump(NamedTuple):
                 continue
             kind, verb, target, place, age, waited, running, is_connected = task
             if kind in ("request", "call"):
-                # Behind the routes stand the handlers of 404 and 405.
-                subject, route = f"{verb} {target}", patterns[place] if place < len(patterns) else ""
+                subject, route = f"{verb} {target}", route_of(place)
             else:
                 subject, route = f"{verb} of socket {place}", ""
             has_ended = after.get(thread) != number
@@ -130,7 +179,19 @@ class Dump(NamedTuple):
             busy.append(Activity(name, kind, subject, "", age, 0.0, age, socket.open, has_ended, stack))
         busy.sort(key=lambda activity: -activity.age)
         others = sorted((name_of(thread), stack) for thread, stack in stacks.items())
-        return cls(title, {name: stats[name] for name in _HEAD if name in stats}, busy, sorted(idle), others)
+        return cls(
+            title,
+            {name: stats[name] for name in _HEAD if name in stats},
+            busy,
+            [
+                Pending(where, f"{verb} {target}", route_of(number), age, waited, is_connected)
+                for where, verb, target, number, age, waited, is_connected in requests
+            ],
+            more,
+            [Queued(*queue) for queue in queues],
+            sorted(idle),
+            others,
+        )
 
     def as_text(self) -> str:
         """The dump for people. What clients sent is escaped: it cannot command a terminal."""
@@ -142,6 +203,7 @@ class Dump(NamedTuple):
         for activity in self.busy:
             yield ""
             yield from _text_of(activity)
+        yield from self._text_of_waiting()
         yield ""
         yield f"idle workers: {', '.join(map(escaped, self.idle)) or 'none'}"
         for name, stack in self.others:
@@ -150,25 +212,48 @@ class Dump(NamedTuple):
             yield from _indented(stack)
         yield "==== end of dump"
 
+    def _text_of_waiting(self) -> Iterator[str]:
+        for request in self.pending:
+            yield ""
+            yield f"no thread: request {escaped(request.subject)}{escaped(_named(request.route))}"
+            there = "deferred" if request.place == "deferred" else "at the gate of its route"
+            client = _client(request.is_connected)
+            yield f"    {request.age:.3f} s old; {there} for {request.waited:.3f} s; {client}"
+        if self.pending_more:
+            yield ""
+            yield f"no thread: {self.pending_more} more requests"
+        for queue in self.queues:
+            bound = "" if queue.at_most is None else f", none for longer than {queue.at_most:.3f} s"
+            yield ""
+            yield f"queue of lane {escaped(queue.lane)}: {queue.waiting} wait for a worker{bound}"
+
     def as_json(self) -> str:
         """The dump for programs."""
         plain: dict[str, Any] = self._asdict()
-        plain["busy"] = [activity._asdict() for activity in self.busy]
+        for name in ("busy", "pending", "queues"):
+            plain[name] = [one._asdict() for one in plain[name]]
         plain["others"] = [{"thread": name, "stack": stack} for name, stack in self.others]
         return json.dumps(plain)
 
 
 def _text_of(activity: Activity) -> Iterator[str]:
-    route = f" (route {activity.route})" if activity.route else ""
-    yield f"{escaped(activity.thread)}: {activity.kind} {escaped(activity.subject)}{escaped(route)}"
+    yield f"{escaped(activity.thread)}: {activity.kind} {escaped(activity.subject)}{escaped(_named(activity.route))}"
     facts = [f"{activity.age:.3f} s old"]
     if activity.kind == "request":
         facts.append(f"{activity.waited:.3f} s in the queue, {activity.running:.3f} s with the worker")
-    facts.append("the client is there" if activity.is_connected else "the client has left")
+    facts.append(_client(activity.is_connected))
     if activity.has_ended:
         facts.append("has ended meanwhile")
     yield f"    {'; '.join(facts)}"
     yield from _indented(activity.stack)
+
+
+def _named(route: str) -> str:
+    return f" (route {route})" if route else ""
+
+
+def _client(is_connected: bool) -> str:
+    return "the client is there" if is_connected else "the client has left"
 
 
 def _indented(stack: Iterable[str]) -> Iterator[str]:

@@ -37,6 +37,7 @@ _FAMILIES = (
     _Family("requests_abandoned", "requests_abandoned_total", "counter", "Requests never run: the client had left."),
     _Family("refusals", "refusals_total", "counter", "Requests refused by the IO thread.", "reason"),
     _Family("queue_waiting", "queue_waiting", "gauge", "Requests and WebSockets that wait for a worker."),
+    _Family("requests_deferred", "requests_deferred", "gauge", "Requests deferred by their handlers and not answered."),
     _Family("queue_waits", "queue_wait_seconds", "histogram", "From a request being complete to its handler."),
     _Family("workers", "workers", "gauge", "Worker threads."),
     _Family("workers_busy", "workers_busy", "gauge", "Worker threads that have something in hand."),

@@ -169,17 +169,21 @@ class Server:
             status (``"2xx"``), and ``"discarded"`` where the client was gone; ``queue_waiting``; ``queue_waits``,
             from a request being complete to its handler: ``count``, ``sum`` in seconds, and ``buckets``, each a bound
             and how many were no longer; ``gil_waits`` of workers for the interpreter: ``count`` and ``sum``;
+            ``requests_deferred``, which are not answered yet;
             ``workers``, ``workers_busy``, ``workers_idle``; ``lanes``, the queue and the workers of each;
             ``websockets_open``, ``websocket_messages`` received.
         """
         return self._core.stats()
 
     def dump(self) -> Dump:
-        """What every thread does at this moment: for which request or WebSocket, since when, and where in the code."""
+        """What every thread does at this moment: for which request or WebSocket, since when, and where in the code; and
+        which requests hang without a thread.
+        """
         where = ", ".join(map(str, self._addresses)) or "not started"
         patterns = [pattern.text for _, pattern in self.router._names(Pattern("", (), ()))]
         title = f"ushabti, pid {os.getpid()}, {where}"
-        return Dump.take(title, self.stats(), self._core.desks, self._socket_threads.at_work, patterns)
+        core = self._core
+        return Dump.take(title, self.stats(), core.desks, self._socket_threads.at_work, core.waiting, patterns)
 
     def workers_left(self) -> int:
         """How many workers are still in a handler after the server has stopped; 0 while it runs."""

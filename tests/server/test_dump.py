@@ -41,6 +41,9 @@ def test_requests_are_shown_with_route_age_wait_and_stack(serve, gate: Gate):
     assert any("in __call__" in line for line in activity.stack) and "  assert self.open.wait(30)" in activity.stack
     assert dump.idle == []
     assert dump.counts["queue_waiting"] == 1 and dump.counts["workers_busy"] == 1
+    [queue] = dump.queues
+    assert (queue.lane, queue.waiting) == ("default", 1)
+    assert queue.at_most is not None and activity.running <= queue.at_most < 60 and dump.pending == []
     gate.open.set()
     assert first.read_response().status == second.read_response().status == 200
     eventually(lambda: running.server.dump().idle == ["ushabti-worker-1"])
@@ -73,6 +76,96 @@ def test_streamed_body_is_still_the_request(serve, gate: Gate):
     gate.open.set()
     assert raw.read_response().body == b"ab"
     eventually(lambda: running.server.dump().busy == [])
+
+
+def test_deferred_requests_are_shown_and_counted_until_they_are_answered(serve):
+    held: list[Any] = []
+    router = Router()
+
+    @router.get("/oracle/{number:int}")
+    def oracle(request, number):
+        request.defer()
+        request.defer()
+        held.append(request)
+
+    running = serve(router, workers=1)
+    asked = []
+    for number in range(3):
+        asked.append(ask(running, f"/oracle/{number}?a=1"))
+        eventually(lambda: len(held) == number + 1)  # noqa: B023  (used in this round)
+    eventually(lambda: running.server.dump().busy == [])
+    asked[1].close()
+    eventually(lambda: [one.is_connected for one in running.server.dump().pending] == [True, False, True])
+    dump = running.server.dump()
+    assert [one.subject for one in dump.pending] == [f"GET /oracle/{number}?a=1" for number in range(3)]
+    assert {(one.place, one.route) for one in dump.pending} == {("deferred", "/oracle/{number:int}")}
+    assert all(0 < one.waited <= one.age < 60 for one in dump.pending)
+    assert dump.pending_more == 0 and dump.counts["requests_deferred"] == 3
+    # Answered, dropped without an answer, and answered when the client is gone: none of them is owed any more.
+    held.pop(1).respond(200)
+    held[0].respond(200, {}, "yes")
+    eventually(lambda: asked[0].read_response().body == b"yes")
+    assert [one.subject for one in running.server.dump().pending] == ["GET /oracle/2?a=1"]
+    held.clear()
+    assert asked[2].read_response().status == 500
+    assert running.server.stats()["requests_deferred"] == 0 and running.server.dump().pending == []
+
+
+def test_deferred_request_whose_answer_could_not_be_sent_is_still_owed(serve):
+    held: list[Any] = []
+
+    def oracle(request):
+        request.defer()
+        held.append(request)
+
+    running = serve(oracle, workers=1)
+    raw = ask(running, "/")
+    eventually(lambda: held)
+    with pytest.raises(ValueError, match="X-Ray"):
+        held[0].respond(200, {"X-Ray": "a\r\nb"})
+    assert running.server.stats()["requests_deferred"] == 1
+    held[0].respond(200)
+    assert raw.read_response().status == 200
+    assert running.server.stats()["requests_deferred"] == 0
+
+
+def test_request_that_was_deferred_is_with_its_worker_until_the_handler_returns(serve, gate: Gate):
+    def oracle(request):
+        request.defer()
+        gate(request)
+        request.respond(200)
+
+    running = serve(oracle, workers=1)
+    raw = ask(running, "/")
+    gate.wait()
+    dump = running.server.dump()
+    assert len(dump.busy) == 1 and (dump.pending, dump.pending_more) == ([], 0)
+    gate.open.set()
+    assert raw.read_response().status == 200
+
+
+def test_requests_at_the_gate_of_their_route_are_shown(serve, gate: Gate):
+    router = Router()
+    router.get("/reports/{year:int}", lambda request, year: gate(request), concurrency=1, queue=150)
+    running = serve(router, workers=2)
+    first = ask(running, "/reports/1")
+    gate.wait()
+    asked = []
+    for year in range(2, 4):
+        asked.append(ask(running, f"/reports/{year}"))
+        eventually(lambda: running.server.stats()["queue_waiting"] == year - 1)  # noqa: B023  (used in this round)
+    dump = running.server.dump()
+    assert [one.subject for one in dump.pending] == ["GET /reports/2", "GET /reports/3"]
+    assert {(one.place, one.route, one.is_connected) for one in dump.pending} == {("gate", "/reports/{year:int}", True)}
+    assert dump.queues == [] and "at the gate of its route for" in dump.as_text()
+    asked += [ask(running, "/reports/9") for _ in range(110)]
+    eventually(lambda: running.server.stats()["queue_waiting"] == 112)
+    dump = running.server.dump()
+    assert (len(dump.pending), dump.pending_more) == (100, 12)
+    assert dump.pending[0].subject == "GET /reports/2" and "no thread: 12 more requests" in dump.as_text()
+    gate.open.set()
+    assert {raw.read_response().status for raw in [first, *asked]} == {200}
+    eventually(lambda: running.server.dump().pending == [])
 
 
 def busy(running: Any) -> list[Activity]:
@@ -121,6 +214,7 @@ def test_threads_of_blocking_handlers_are_shown_with_their_sockets(serve, gate: 
     running = serve(router)
     ws: Dialled = dial(running, "/live")
     gate.wait()
+    eventually(lambda: len(busy(running)) == 1)  # The worker that upgraded may still be about to put its request down.
     [activity] = busy(running)
     assert activity.kind == "websocket thread" and activity.thread.startswith("ushabti-websocket-")
     assert activity.subject.startswith("<WebSocket ") and " /live " in activity.subject and activity.is_connected

@@ -37,10 +37,16 @@ def sleeper() -> Iterator[Sleeper]:
     sleeper.thread.join()
 
 
+def none_waits() -> Any:
+    return [], 0, []
+
+
 def take(*looks: Any, patterns: tuple[str, ...] = ("/{name}",)) -> Dump:
     """A dump of what the desks show, look after look; the last one again and again."""
     left = list(looks)
-    return Dump.take("a test", {"workers": 7}, lambda: left.pop(0) if len(left) > 1 else left[0], list, patterns)
+    return Dump.take(
+        "a test", {"workers": 7}, lambda: left.pop(0) if len(left) > 1 else left[0], list, none_waits, patterns
+    )
 
 
 def test_request_is_shown_with_its_stack(sleeper: Sleeper):
@@ -114,9 +120,43 @@ def test_thread_of_a_socket_is_shown_with_the_socket(sleeper: Sleeper):
             return "<WebSocket 7 /live open>"
 
     sockets = [(sleeper.number, Socket(), 0.0)]
-    [activity] = Dump.take("a test", {}, list, lambda: sockets, ()).busy
+    [activity] = Dump.take("a test", {}, list, lambda: sockets, none_waits, ()).busy
     assert (activity.kind, activity.subject) == ("websocket thread", "<WebSocket 7 /live open>")
     assert not activity.is_connected and any("stand_here" in line for line in activity.stack)
+
+
+def test_what_waits_without_a_thread_is_shown_with_its_place_and_client():
+    rows = [
+        ("deferred", "GET", "/oracle\x1b", 0, 31.0, 30.5, True),
+        ("gate", "POST", "/reports", 1, 2.0, 1.5, False),
+        ("deferred", "GET", "/nowhere", 2, 1.0, 0.5, True),
+    ]
+    waiting = (rows, 12, [("default", 3, 9.25), ("reports", 1, None)])
+    dump = Dump.take("a test", {"requests_deferred": 13}, list, list, lambda: waiting, ("/oracle", "/reports"))
+    text = dump.as_text()
+    assert text.startswith("==== a test: requests_deferred 13\n")
+    shown = text.partition("\n\n")[2].partition("\n\nidle workers")[0]
+    assert shown.split("\n\n") == [
+        "no thread: request GET /oracle\\x1b (route /oracle)\n"
+        "    31.000 s old; deferred for 30.500 s; the client is there",
+        "no thread: request POST /reports (route /reports)\n"
+        "    2.000 s old; at the gate of its route for 1.500 s; the client has left",
+        "no thread: request GET /nowhere\n    1.000 s old; deferred for 0.500 s; the client is there",
+        "no thread: 12 more requests",
+        "queue of lane default: 3 wait for a worker, none for longer than 9.250 s",
+        "queue of lane reports: 1 wait for a worker",
+    ]
+    plain = json.loads(dump.as_json())
+    assert plain["pending"][1] == {
+        "place": "gate",
+        "subject": "POST /reports",
+        "route": "/reports",
+        "age": 2.0,
+        "waited": 1.5,
+        "is_connected": False,
+    }
+    assert plain["pending_more"] == 12
+    assert plain["queues"][1] == {"lane": "reports", "waiting": 1, "at_most": None}
 
 
 def test_stack_of_one_thread(sleeper: Sleeper):

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use crate::config::{Config, LaneConfig};
 use crate::jitter;
 use crate::queue::Queue;
-use crate::request::{Job, Ready};
+use crate::request::{Job, Ready, Request};
 use crate::routes::{Policy, RouteTable};
 use crate::server::Shared;
 
@@ -65,6 +65,21 @@ struct AtGate {
     taken: usize,
     waiting: VecDeque<Ready>,
     closed: bool,
+}
+
+impl Gate {
+    /// The first that wait, and how many do. Any thread.
+    pub(crate) fn first(&self, most: usize) -> (Vec<Arc<Request>>, usize) {
+        let inner = self.inner.lock();
+        let (mut first, mut count) = (Vec::new(), 0);
+        for Ready { request, .. } in inner.waiting.iter().filter(|ready| ready.request.is_waiting()) {
+            if first.len() < most {
+                first.push(Arc::clone(request));
+            }
+            count += 1;
+        }
+        (first, count)
+    }
 }
 
 /// One gate for each route, or none.

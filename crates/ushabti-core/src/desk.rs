@@ -38,6 +38,8 @@ struct Held {
 
 /// The place of one worker.
 pub struct Desk {
+    /// The worker's.
+    lane: usize,
     /// The interpreter's number of the thread.
     thread: u64,
     /// Locked by the worker for a moment, twice for each piece of work, and by readers for as long as they copy.
@@ -173,9 +175,11 @@ pub struct Desks {
 }
 
 impl Desks {
-    /// Gives the calling thread a desk until the result is dropped. `thread`: the interpreter's number of it.
-    pub fn enter<'a>(&'a self, shared: &'a Shared, thread: u64) -> AtDesk<'a> {
+    /// Gives the calling thread, a worker of `lane`, a desk until the result is dropped. `thread`: the interpreter's number
+    /// of it.
+    pub fn enter<'a>(&'a self, shared: &'a Shared, lane: usize, thread: u64) -> AtDesk<'a> {
         let desk = Arc::new(Desk {
+            lane,
             thread,
             held: Mutex::new(Held { work: None, since: Instant::now(), number: 0 }),
             queue_waits: Histogram::default(),
@@ -208,6 +212,24 @@ impl Desks {
             let has_it = matches!(&held.work, Some(Work::Request(other)) if Arc::ptr_eq(other, request));
             has_it.then_some((desk.thread, held.number))
         })
+    }
+
+    /// The requests whose handlers run. Any thread.
+    pub(crate) fn requests(&self) -> Vec<Arc<Request>> {
+        let of_desk = |desk: &Arc<Desk>| match &desk.held.lock().work {
+            Some(Work::Request(request)) => Some(Arc::clone(request)),
+            _ => None,
+        };
+        self.desks.lock().iter().filter_map(of_desk).collect()
+    }
+
+    /// When the request that came last of those which workers of a lane have was complete, if they have any. Any thread.
+    pub(crate) fn newest(&self, lane: usize) -> Option<Instant> {
+        let of_desk = |desk: &Arc<Desk>| match &desk.held.lock().work {
+            Some(Work::Request(request)) => Some(request.ready),
+            _ => None,
+        };
+        self.desks.lock().iter().filter(|desk| desk.lane == lane).filter_map(of_desk).max()
     }
 
     /// How many workers have something in hand. Any thread.
@@ -392,8 +414,8 @@ mod tests {
     #[test]
     fn what_a_worker_has_counted_outlives_its_desk() {
         let shared = Shared::for_tests();
-        let first = shared.desks.enter(&shared, 7);
-        let second = shared.desks.enter(&shared, 8);
+        let first = shared.desks.enter(&shared, 0, 7);
+        let second = shared.desks.enter(&shared, 0, 8);
         for wait in [3, 300, 30_000_000] {
             first.waited_in_queue(Duration::from_micros(wait));
             second.waited_in_queue(Duration::from_micros(wait));
@@ -412,7 +434,7 @@ mod tests {
     #[test]
     fn a_desk_shows_a_copy_of_what_lies_on_it() {
         let shared = Shared::for_tests();
-        let desk = shared.desks.enter(&shared, 7);
+        let desk = shared.desks.enter(&shared, 0, 7);
         let head = RequestHead::from_lines(b"GET /jars?x=1 HTTP/1.1\r\nHost: a\r\n").expect("a head");
         let received = Instant::now();
         let (ready, begun) = (received + Duration::from_millis(1), received + Duration::from_millis(3));

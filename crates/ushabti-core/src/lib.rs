@@ -34,6 +34,7 @@ mod jitter;
 pub mod journal;
 mod link;
 pub mod listener;
+pub mod pending;
 pub mod queue;
 pub mod reply;
 pub mod request;

@@ -76,13 +76,15 @@ pub struct Responder {
     channel: Option<Channel>,
     exchange: Exchange,
     terms: Terms,
+    /// What it is noted by among the requests that were deferred; 0: it is not.
+    deferral: u64,
 }
 
 impl Responder {
     pub(crate) fn new(channel: Channel, exchange: Exchange, head: &RequestHead) -> Self {
         let terms =
             Terms { keep_alive: head.keep_alive(), version: head.version(), head_only: head.method() == "HEAD" };
-        Self { channel: Some(channel), exchange, terms }
+        Self { channel: Some(channel), exchange, terms, deferral: 0 }
     }
 
     /// The exchange, for [`Request::watch_client`].
@@ -124,7 +126,23 @@ impl Responder {
     }
 
     fn take_channel(&mut self) -> Channel {
-        self.channel.take().expect("the methods that take it use the responder up")
+        let channel = self.channel.take().expect("the methods that take it use the responder up");
+        self.strike_out(channel.server());
+        channel
+    }
+
+    /// Notes that its handler returns with no answer given: [`Shared::deferred`] counts the request until it is answered.
+    pub fn defer(&mut self, request: &Arc<Request>) {
+        if self.deferral == 0 && !self.is_forked() {
+            self.deferral = self.channel().server().deferrals.note(request);
+        }
+    }
+
+    fn strike_out(&mut self, server: &Shared) {
+        // In a forked child the lock may be held by a thread that is not there.
+        if self.deferral != 0 && !server.is_forked() {
+            server.deferrals.strike_out(std::mem::take(&mut self.deferral));
+        }
     }
 
     /// The connection is that of the process from which this one was forked, and not to be touched.
@@ -253,6 +271,7 @@ pub enum UpgradeProblem {
 impl Drop for Responder {
     fn drop(&mut self) {
         if let Some(channel) = self.channel.take().filter(|channel| !channel.server().is_forked()) {
+            self.strike_out(channel.server());
             let (sent, _) = send_plain(&channel, self.exchange, self.terms, 500, &[], "");
             if sent.is_ok() {
                 let message = "a request was dropped without an answer; sent 500";

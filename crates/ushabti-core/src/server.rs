@@ -16,6 +16,7 @@ use crate::desk::Desks;
 use crate::fork;
 use crate::jitter;
 use crate::journal::{Journal, Level};
+use crate::pending::Deferrals;
 use crate::queue::Pushed;
 use crate::request::Job;
 use crate::routes::{Policy, RouteTable};
@@ -58,6 +59,7 @@ pub struct Shared {
     pub counters: Counters,
     /// What the workers do.
     pub desks: Desks,
+    pub(crate) deferrals: Deferrals,
     /// The topics of its WebSockets; other servers may have the same.
     pub hub: Arc<Hub>,
     pub(crate) epoch: Instant,
@@ -110,6 +112,7 @@ impl Shared {
             journal: Journal::default(),
             counters: Counters::default(),
             desks: Desks::default(),
+            deferrals: Deferrals::default(),
             hub,
             epoch,
             clock,

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use ushabti_core::Shared;
 use ushabti_core::desk::{Sight, Subject, WAIT_BOUNDS_US};
+use ushabti_core::pending::Place;
 
 /// Thread, number of the piece of work; then nothing, or the kind, method or event, target, number of the route or of the
 /// socket, age, time in the queue, time with the worker (in seconds), and whether the client is there.
@@ -33,6 +34,33 @@ fn row(sight: Sight) -> Row {
         }
     });
     (sight.thread, sight.number, task)
+}
+
+/// Where a request waits, its method, target, number of the route, age, time there (in seconds), and whether the client is
+/// there.
+pub(crate) type Pending = (&'static str, String, String, u32, f64, f64, bool);
+
+/// Requests, how many more there are; and of each queue its lane, how much waits, and for how many seconds at most.
+pub(crate) type Waiting = (Vec<Pending>, usize, Vec<(String, usize, Option<f64>)>);
+
+/// What no worker has in hand at this moment; nothing in a forked child.
+pub(crate) fn waiting(shared: &Shared) -> Waiting {
+    if shared.is_forked() {
+        return Waiting::default();
+    }
+    let found = shared.look_at_waiting();
+    let named = found.named.into_iter().map(|one| {
+        let place = match one.place {
+            Place::Deferred => "deferred",
+            Place::Gate => "gate",
+        };
+        let (age, waited) = (one.age.as_secs_f64(), one.waited.as_secs_f64());
+        (place, one.method, one.target, one.route, age, waited, one.is_connected)
+    });
+    let queues = found.queues.into_iter().map(|queued| {
+        (shared.lanes[queued.lane].name.clone(), queued.waiting, queued.at_most.map(|time| time.as_secs_f64()))
+    });
+    (named.collect(), found.more, queues.collect())
 }
 
 /// Adds what has been waited for, and what connections and workers are at, to the counters.

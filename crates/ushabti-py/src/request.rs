@@ -39,7 +39,7 @@ use ending::Upgrade;
 pub struct Request {
     core: Arc<CoreRequest>,
     application: Py<Application>,
-    /// The right to answer; taken by the first answer. The lock is held for the taking alone.
+    /// The right to answer; taken by the first answer. The lock is held for the taking, and for noting that it is deferred.
     responder: Mutex<Option<Responder>>,
     /// The exchange, where there is one to be watched, and the number under which that is done; 0: it is not.
     watched: Option<Watched>,
@@ -368,9 +368,11 @@ impl Request {
     ///
     /// Raises `AlreadyResponded` if an answer was given before.
     fn defer(&self) -> PyResult<()> {
-        if self.is_answered() {
+        let mut responder = self.responder.lock();
+        let Some(responder) = &mut *responder else {
             return Err(AlreadyResponded::new_err("this request has been answered already"));
-        }
+        };
+        responder.defer(&self.core);
         self.deferred.store(true, Ordering::Relaxed);
         Ok(())
     }

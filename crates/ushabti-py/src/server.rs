@@ -317,6 +317,7 @@ impl Server {
         stats.set_item("lanes", lanes)?;
         stats.set_item("bytes_received", counts.bytes_received)?;
         stats.set_item("bytes_sent", counts.bytes_sent)?;
+        stats.set_item("requests_deferred", if shared.is_forked() { 0 } else { shared.deferred() })?;
         desk::add_to(py, shared, &stats)?;
         Ok(stats)
     }
@@ -325,6 +326,13 @@ impl Server {
     /// route or socket, age, time in the queue, time with the worker, whether the client is there))`.
     fn desks(&self) -> Vec<desk::Row> {
         desk::look(self.core.shared())
+    }
+
+    /// What no worker has in hand: requests as `(deferred or gate, method, target, number of the route, age, time there,
+    /// whether the client is there)`, the oldest first; how many more there are; and of each queue that is not empty its
+    /// lane, how much waits there, and for how long at most, if that is known.
+    fn waiting(&self) -> desk::Waiting {
+        desk::waiting(self.core.shared())
     }
 }
 

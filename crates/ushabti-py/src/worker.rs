@@ -52,7 +52,7 @@ pub(crate) fn in_forked_child() {
 /// Runs jobs until the server stops or needs this worker no more. `thread`: the interpreter's number of it.
 pub(crate) fn run(py: Python<'_>, shared: &Shared, lane: usize, application: &Py<Application>, thread: u64) {
     let queue = &shared.lanes[lane].queue;
-    let desk = shared.desks.enter(shared, thread);
+    let desk = shared.desks.enter(shared, lane, thread);
     let seat = queue.enter();
     let unwinding = Unwinding(queue, &seat);
     let mut buffer = Vec::with_capacity(1024);

@@ -54,9 +54,10 @@ Every option can also be set in the environment, as USHABTI_MAX_QUEUE=2048, and 
 --config, as max_queue = 2048. The command line wins over the environment, that over the file.
 
 SIGTERM and SIGINT (Ctrl-C) stop the server when all is answered, a second one at once; SIGUSR1
-opens the access log's file again, SIGHUP reads the certificates again, SIGQUIT writes what all
-threads do to standard error. Exit status: 0 clean stop, 1 something was cut off or failed (an
-on_start hook too), 2 mistake in the call or the application."""
+opens the access log's file again, SIGQUIT writes what all threads do to standard error. SIGHUP
+reads the certificates again; without --tls-cert it stops a server whose standard input is a
+terminal, and does nothing to others. Exit status: 0 clean stop, 1 something was cut off or failed
+(an on_start hook too), 2 mistake in the call or the application."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -96,6 +96,7 @@ class Server:
         # by a signal's handler while the thread that the signal interrupts is waiting at it.
         self._orders: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._signals = 0
+        self._obeyed = signals.Obeyed((), ())
         self._dumps_wanted = 0
         self._is_in_hook = False
         self._addresses: tuple[Address, ...] = ()
@@ -280,10 +281,10 @@ class Server:
         """Serves until told to stop, and returns when everything that was accepted has been answered.
 
         SIGTERM and SIGINT (Ctrl-C) stop the server, if this is the main thread; a second one stops it at once. SIGUSR1
-        opens the access log's file again, if there is one; SIGHUP reads the certificates again, if they are files;
-        SIGQUIT writes :meth:`dump` to standard error. :meth:`stop`
-        may be called by any thread. What the server logs is shown on standard error, unless the application has
-        configured logging.
+        opens the access log's file again, if there is one; SIGHUP reads the certificates again. If these are no files,
+        it stops a server whose standard input is a terminal, and does nothing to others. SIGQUIT writes :meth:`dump` to
+        standard error. :meth:`stop` may be called by any thread. What the server logs is shown on standard error,
+        unless the application has configured logging.
 
         Args:
             port: See :meth:`start`.
@@ -298,7 +299,8 @@ class Server:
             Exception: What :meth:`start` raises.
         """
         set_up()
-        with signals.handled(self._signal_numbers(), self._on_signal):
+        self._obeyed = signals.Obeyed.by(self.settings.access_log_file, self.settings.tls_certificates)
+        with signals.handled(self._obeyed.stop + self._obeyed.others, self._on_signal):
             try:
                 if not self._begin(port, host, bind):
                     return self._is_clean
@@ -321,9 +323,11 @@ class Server:
         return listening(self._addresses, self._redirects, self._core.tls_fingerprint())
 
     def _wait_for_orders(self) -> None:
-        while (order := self._orders.get()) not in (_STOP, *signals.STOP):
+        while (order := self._orders.get()) not in (_STOP, *self._obeyed.stop):
             if order in signals.DUMP:
                 self._write_dump()
+            elif order in signals.RELOAD and not self.settings.tls_certificates:
+                logger.info("SIGHUP: there are no certificates to read again")
             elif order in signals.RELOAD:
                 with contextlib.suppress(ConfigError):  # The log has been told.
                     self.reload_tls()
@@ -341,15 +345,11 @@ class Server:
             except Exception:
                 logger.exception("what all threads do could not be written")
 
-    def _signal_numbers(self) -> tuple[int, ...]:
-        reopen = () if self.settings.access_log_file is None else signals.REOPEN
-        reload = signals.RELOAD if self.settings.tls_certificates else ()
-        return signals.STOP + signals.DUMP + reopen + reload
-
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Only notes the signal. It interrupts the main thread anywhere, so that no lock may be taken here."""
-        if number in signals.STOP:
-            self._signals += 1
+        if number in self._obeyed.stop:
+            # Of one hang-up both the system and the shell tell.
+            self._signals += number not in signals.RELOAD or not self._signals
             if self._signals > 1:
                 self._until = 0.0
             if self._is_in_hook:

@@ -115,17 +115,22 @@ def read_together(values: dict[str, Any], labels: Mapping[str, str]) -> dict[str
     if keys and len(keys) != len(certificates):
         refuse("tls_key", f"write one key for each certificate; there are {len(certificates)} certificates")
     if not certificates and not hosts:
+        advice = f"there is no TLS without {_called('tls_cert', labels)} or {_called('tls_self_signed', labels)}"
         for name in ("tls_client_ca", "tls_redirect"):
             if taken[name]:
-                refuse(name, f"there is no TLS without {_called('tls_cert', labels)}")
+                refuse(name, advice)
         if auth != "off":
-            refuse("tls_client_auth", f"there is no TLS without {_called('tls_cert', labels)}")
+            refuse("tls_client_auth", advice)
     if auth != "off" and not ca:
         refuse("tls_client_auth", f"whose certificates? Write {_called('tls_client_ca', labels)}")
     if ca and auth == "off":
         refuse(
             "tls_client_ca", f"nobody is asked for a certificate; write {_called('tls_client_auth', labels)} as well"
         )
+    for address in taken["tls_redirect"] or ():
+        if ":" not in address:
+            advice = 'write addresses such as "0.0.0.0:80", "[::]:80", "unix:app.sock" or "fd://3"'
+            raise refusal(labels.get("tls_redirect", "tls_redirect"), address, advice)
     return {
         "tls_certificates": tuple(zip(certificates, keys or certificates, strict=True)),
         "tls_self_signed": hosts or None,

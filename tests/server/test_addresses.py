@@ -67,7 +67,7 @@ def test_unix_socket_that_a_dead_server_has_left_is_taken_over(serve, tmp_path: 
 def test_unix_socket_of_a_living_server_is_not_taken(serve, tmp_path: Path):
     path = tmp_path / "app.sock"
     serve(whoever, bind=[f"unix:{path}"])
-    with pytest.raises(BindError):
+    with pytest.raises(BindError, match="stop it or choose another path"):
         Server(whoever).start(bind=[f"unix:{path}"])
     assert ask(str(path)) == b"unix unix"
 
@@ -108,6 +108,15 @@ def test_address_that_cannot_be_is_refused_by_name(address: str):
     with pytest.raises(BindError) as caught:
         Server(whoever).start(bind=[address])
     assert repr(address)[1:-1] in str(caught.value)
+
+
+def test_addresses_beside_those_of_the_server_are_refused_by_the_name_of_their_option():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(BindError, match=f"^admin: cannot listen on {where}"):
+            Server(whoever, admin=where).start(port=0)
+        with pytest.raises(BindError, match=f"^tls_redirect: cannot listen on {where}"):
+            Server(whoever, tls_self_signed=True, tls_redirect=where).start(port=0)
 
 
 def test_taken_port_is_refused_and_nothing_is_left_open(serve, tmp_path: Path):

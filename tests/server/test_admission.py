@@ -95,9 +95,19 @@ def test_a_lane_grows_to_its_share(serve, gate: Gate) -> None:
 
 def test_a_lane_that_there_is_not_is_told_before_anything_is_opened() -> None:
     router = Router()
-    router.get("/", lambda request: "", lane="reprots")
-    with pytest.raises(ConfigError, match=r"no lane \"reprots\": the server has default, reports"):
+    router.get("/years/{year:int}", lambda request, year: "", lane="reprots")
+    with pytest.raises(ConfigError) as caught:
         Server(router, lanes={"reports": 4})
+    assert str(caught.value) == (
+        'route GET /years/{year:int}: there is no lane "reprots": the server has default, reports; '
+        'make it with lanes={"reprots": 4}, or --lanes reprots=4'
+    )
+    router = Router()
+    router.websocket("/live", lambda ws, event, message: None, lane="feeds")
+    with pytest.raises(
+        ConfigError, match=r'^route websocket /live: there is no lane "feeds": the server has default; '
+    ):
+        Server(router)
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,19 @@ def test_paths_hold_wherever_the_process_goes(tmp_path: Path, monkeypatch: pytes
         ({"tls_key": "/a.key"}, "tls_key is '/a.key': write tls_cert along with it"),
         ({"tls_cert": ["/a", "/b"], "tls_key": "/a.key"}, "tls_key is '/a.key': write one key for each certificate"),
         ({"tls_cert": "/a", "tls_self_signed": True}, "tls_cert is '/a': a certificate is there"),
-        ({"tls_client_ca": "/ca"}, "tls_client_ca is '/ca': there is no TLS without tls_cert"),
-        ({"tls_client_auth": "required"}, "tls_client_auth is 'required': there is no TLS without tls_cert"),
-        ({"tls_redirect": "127.0.0.1:80"}, "tls_redirect is '127.0.0.1:80': there is no TLS without tls_cert"),
+        (
+            {"tls_client_ca": "/ca", "tls_client_auth": "required"},
+            "tls_client_ca is '/ca': there is no TLS without tls_cert or tls_self_signed",
+        ),
+        (
+            {"tls_client_auth": "required"},
+            "tls_client_auth is 'required': there is no TLS without tls_cert or tls_self_signed",
+        ),
+        (
+            {"tls_redirect": "127.0.0.1:80"},
+            "tls_redirect is '127.0.0.1:80': there is no TLS without tls_cert or tls_self_signed",
+        ),
+        ({"tls_self_signed": True, "tls_redirect": "bad address"}, "tls_redirect is 'bad': write addresses such as"),
         (
             {"tls_cert": "/a", "tls_client_auth": "optional"},
             "tls_client_auth is 'optional': whose certificates? Write tls_client_ca",
@@ -85,6 +95,11 @@ def test_an_operator_is_told_in_the_words_of_the_command_line() -> None:
     labels = {"tls_key": "--tls-key"}
     with pytest.raises(ConfigError, match=r"^--tls-key is '/a\.key': write --tls-cert along with it$"):
         Settings.from_options({"tls_key": "/a.key"}, labels)
+    labels = {"tls_redirect": "--tls-redirect"}
+    with pytest.raises(ConfigError, match=r"^--tls-redirect is '80': there is no TLS without --tls-cert or --tls-self"):
+        Settings.from_options({"tls_redirect": "80"}, labels)
+    with pytest.raises(ConfigError, match=r"^--tls-redirect is '80': write addresses such as \"0\.0\.0\.0:80\""):
+        Settings.from_options({"tls_self_signed": True, "tls_redirect": "80"}, labels)
 
 
 @pytest.mark.parametrize("on", [True, "on", "true"])

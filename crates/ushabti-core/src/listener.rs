@@ -80,7 +80,14 @@ impl BindError {
     }
 
     fn system(address: &str, problem: &io::Error) -> Self {
+        let path = address.strip_prefix("unix:").map(Path::new);
         let hint = match problem.raw_os_error() {
+            Some(libc::EADDRINUSE) if path.is_some_and(|path| !is_socket(path)) => {
+                ": there is a file of that name that is no socket; remove it or choose another path"
+            }
+            Some(libc::EADDRINUSE) if path.is_some() => {
+                ": another process listens there; stop it or choose another path"
+            }
             Some(libc::EADDRINUSE) => ": another process listens there; stop it or choose another port",
             Some(libc::EACCES) => ": not permitted; ports below 1024 and foreign folders need more rights",
             Some(libc::EADDRNOTAVAIL) => ": this machine has no such address",
@@ -191,7 +198,7 @@ fn bind_unix(address: &str, path: &Path, backlog: i32, is_private: bool) -> Resu
     let name = SockAddr::unix(path).map_err(|problem| system(&problem))?;
     let open = || Socket::new(Domain::UNIX, Type::STREAM, None);
     let socket = open().map_err(|problem| system(&problem))?;
-    let stale = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+    let stale = is_socket(path)
         && open().and_then(|probe| probe.connect(&name)).is_err_and(|problem| {
             // Only a refusal proves that nobody listens; a full queue or missing rights do not.
             problem.raw_os_error() == Some(libc::ECONNREFUSED)
@@ -209,6 +216,10 @@ fn bind_unix(address: &str, path: &Path, backlog: i32, is_private: bool) -> Resu
         .and_then(|()| socket.set_nonblocking(true))
         .map_err(|problem| system(&problem))?;
     Ok(Listener { socket, address: address.to_owned(), kind: Kind::Plain, file: Some(file) })
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
 }
 
 fn inherit(address: &str, number: &str) -> Result<Listener, BindError> {
@@ -277,12 +288,23 @@ mod tests {
         let path = std::env::temp_dir().join(format!("ushabti-listener-{}.sock", std::process::id()));
         let address = format!("unix:{}", path.display());
         let mut first = bind(&address, 16, false).expect("a fresh path");
-        assert_eq!(bind(&address, 16, false).expect_err("somebody listens").errno, Some(libc::EADDRINUSE));
+        let problem = bind(&address, 16, false).expect_err("somebody listens");
+        assert_eq!(problem.errno, Some(libc::EADDRINUSE));
+        assert!(problem.message.contains("stop it or choose another path"), "{problem}");
         std::mem::forget(first[0].file.take()); // as a crash leaves it
         drop(first);
         let second = bind(&address, 16, false).expect("nobody listens any more");
         drop(second);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_unix_socket_is_said_to_be_one() {
+        let path = std::env::temp_dir().join(format!("ushabti-file-{}.sock", std::process::id()));
+        std::fs::write(&path, "precious").expect("a folder to write to");
+        let problem = bind(&format!("unix:{}", path.display()), 16, false).expect_err("a file is there");
+        std::fs::remove_file(&path).expect("it is there");
+        assert!(problem.message.contains("no socket; remove it or choose another path"), "{problem}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-pub use part::{ParamKind, Part, PartError};
+pub use part::{ParamKind, Part, PartError, pattern_text};
 pub use segment::ParamValue;
 
 use segment::{SegmentTest, SplitPath};

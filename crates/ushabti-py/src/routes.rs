@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use ushabti_core::admission::DEFAULT_LANE;
-use ushabti_core::routes::{Found, ParamValue, Params, Part, Policy, RouteSpec, RouteTable as CoreTable};
+use ushabti_core::routes::{Found, ParamValue, Params, Part, Policy, RouteSpec, RouteTable as CoreTable, pattern_text};
 
 use crate::exceptions::ConfigError;
 
@@ -37,12 +37,16 @@ struct RoutePolicy {
 }
 
 impl RoutePolicy {
-    fn into_policy(self, lanes: Option<&[String]>) -> PyResult<Policy> {
+    fn into_policy(self, lanes: Option<&[String]>, methods: Option<&[String]>, parts: &[Part]) -> PyResult<Policy> {
         let lane = match lanes {
             None => DEFAULT_LANE,
             Some(lanes) => lanes.iter().position(|name| *name == self.lane).ok_or_else(|| {
-                let known = lanes.join(", ");
-                ConfigError::new_err(format!("there is no lane {:?}: the server has {known}", self.lane))
+                let methods = if self.is_websocket { "websocket".to_owned() } else { spelt_out(methods) };
+                let (pattern, lane, known) = (pattern_text(parts), &self.lane, lanes.join(", "));
+                ConfigError::new_err(format!(
+                    "route {methods} {pattern}: there is no lane {lane:?}: the server has {known}; \
+                     make it with lanes={{{lane:?}: 4}}, or --lanes {lane}=4"
+                ))
             })?,
         };
         let deadline = self.deadline.map(Duration::try_from_secs_f64).transpose();
@@ -56,6 +60,11 @@ impl RoutePolicy {
             queue: self.queue,
         })
     }
+}
+
+/// Methods as `ushabti routes` shows them.
+fn spelt_out(methods: Option<&[String]>) -> String {
+    methods.map_or_else(|| "any".to_owned(), |methods| methods.join(" "))
 }
 
 impl RouteTable {
@@ -92,10 +101,10 @@ impl RouteTable {
         let specs = routes
             .into_iter()
             .map(|(id, methods, parts, policy)| {
-                let parts = parts.iter().map(|texts| Part::from_texts(texts)).collect::<Result<_, _>>();
+                let parts = parts.iter().map(|texts| Part::from_texts(texts)).collect::<Result<Vec<_>, _>>();
                 let parts = parts.map_err(|problem| ConfigError::new_err(problem.to_string()))?;
                 let policy = match policy {
-                    Some(policy) => policy.into_policy(lanes.as_deref())?,
+                    Some(policy) => policy.into_policy(lanes.as_deref(), methods.as_deref(), &parts)?,
                     None => Policy { access_log: true, ..Policy::default() },
                 };
                 Ok(RouteSpec { id, methods, parts, policy })

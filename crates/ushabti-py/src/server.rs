@@ -168,8 +168,17 @@ impl Server {
             "redirect" => Kind::Redirect,
             _ => return Err(ConfigError::new_err(format!("{address}: {kind} is not spoken here"))),
         };
+        // The addresses of these stand beside those of the server, where nobody would look for them.
+        let option = match kind {
+            Kind::Redirect => "tls_redirect: ",
+            _ if private => "admin: ",
+            _ => "",
+        };
         let bound = py.detach(|| self.core.bind(address, kind, private));
-        bound.map_err(|problem| bind_error(py, &problem))
+        bound.map_err(|mut problem| {
+            problem.message.insert_str(0, option);
+            bind_error(py, &problem)
+        })
     }
 
     /// Starts the IO thread.

@@ -170,7 +170,7 @@ pub(super) fn compare_specificity(a: &[Part], b: &[Part]) -> Ordering {
 }
 
 /// The pattern as it may have been written, for messages.
-pub(super) fn pattern_text(parts: &[Part]) -> String {
+pub fn pattern_text(parts: &[Part]) -> String {
     parts.iter().fold(String::new(), |text, part| format!("{text}/{part}"))
 }
 

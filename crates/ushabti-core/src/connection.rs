@@ -228,7 +228,7 @@ impl Connection {
                 self.half_closed = true;
                 self.link.half_closed();
                 match self.protocol.end_of_input(&self.pending) {
-                    EndOfInput::Incomplete(problem) => self.refuse_bytes(problem),
+                    EndOfInput::Incomplete(problem) => self.refuse_bytes(problem, &[]),
                     EndOfInput::Clean | EndOfInput::AwaitingResponse => Flow::End,
                 }
             }
@@ -371,7 +371,7 @@ impl Connection {
             let rest = &input[used..];
             let Step { consumed, event } = match self.protocol.step(rest, &self.io.server.config.head) {
                 Ok(step) => step,
-                Err(problem) => return (input.len(), self.refuse_bytes(problem)),
+                Err(problem) => return (input.len(), self.refuse_bytes(problem, rest)),
             };
             used += consumed;
             match event {

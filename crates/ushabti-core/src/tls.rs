@@ -18,6 +18,7 @@ use rustls::server::WebPkiClientVerifier;
 mod certificates;
 mod files;
 mod handshake;
+mod hello;
 mod info;
 mod names;
 mod self_signed;
@@ -26,6 +27,7 @@ mod x509;
 
 pub use handshake::reload;
 pub(crate) use handshake::{Handshakes, spawn};
+pub(crate) use hello::{explained, too_old};
 pub use info::{ClientCertificate, TlsInfo};
 pub(crate) use names::take_server_name;
 pub(crate) use session::Session;

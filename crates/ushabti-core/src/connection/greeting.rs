@@ -11,7 +11,7 @@ use crate::io_thread::Io;
 use crate::link::{Bound, Interest, Link, Wake};
 use crate::listener::Kind;
 use crate::stats::Reason;
-use crate::tls::{Session, TlsInfo};
+use crate::tls::{self, Session, TlsInfo};
 
 /// For so long a handshake is not cut.
 const MERCY: Duration = Duration::from_secs(1);
@@ -127,6 +127,7 @@ impl Connection {
         let _slot = HandshakeSlot::take(&self.io, &self.link);
         let mut server_name = None;
         let mut is_begun = false;
+        let mut offered = None;
         while !session.is_open() {
             let input = match self.wait(Interest { read: true, ..Interest::default() }).await {
                 Wake::Bytes(count) => self.io.buffer.lock()[..count].to_vec(),
@@ -150,6 +151,9 @@ impl Connection {
             if !is_begun && input[0].is_ascii_alphabetic() {
                 return Err(self.refuse_plain());
             }
+            if !is_begun {
+                offered = tls::too_old(&input);
+            }
             is_begun = true;
             // It comes back to nothing if the connection was given up, which the next wait would say as well.
             let Some(step) = self.io.server.handshakes.advance(session, input, &self.link).await else {
@@ -163,7 +167,7 @@ impl Connection {
                 let _ = self.link.send_frame(&step.reply, &[], Bound::None);
             }
             if let Err(problem) = step.result {
-                return Err(self.handshake_failed(&problem));
+                return Err(self.handshake_failed(&tls::explained(&problem, offered)));
             }
         }
         let info = TlsInfo::of(session.state(), server_name.as_deref());

@@ -6,6 +6,8 @@ use std::time::Instant;
 use ushabti_proto::error::ProtocolError;
 use ushabti_proto::http1::framing::BodyFraming;
 use ushabti_proto::http1::head::RequestHead;
+use ushabti_proto::http2::PREFACE;
+use ushabti_proto::uri::TargetForm;
 
 use super::{Connection, Flow, Incoming};
 use crate::access_log::Entry;
@@ -18,8 +20,15 @@ use crate::stats::Reason;
 /// The largest body that is read only to be thrown away, so that the connection of a refused request can go on.
 pub(crate) const SWALLOW_MAX: u64 = 64 * 1024;
 
+/// Where the first line of a client's preface ends that speaks HTTP/2, and what it is told where that was not agreed on.
+const LINE_OF_HTTP2: &[u8] = PREFACE.split_at(16).0;
+const UNCHOSEN: &str = "HTTP/2 over TLS is chosen by ALPN, by which this client has not asked for h2";
+
 /// What is answered where TLS is wanted: the same target, by TLS (RFC 9110 section 15.4.9: with the same method and body).
 pub(super) fn redirect(head: &RequestHead, port: u16) -> Refusal {
+    if head.form() == TargetForm::Authority {
+        return Refusal::of(400, "this port only says where the server is, which is no proxy");
+    }
     let Some(host) = head.host().filter(|host| !host.is_empty()) else {
         return Refusal::of(400, "this port only says where the server is, which needs a Host field");
     };
@@ -62,9 +71,15 @@ impl Connection {
         self.answer_now(Some(head), keep_alive, *status, &fields, detail, *received)
     }
 
-    /// Answers what is no valid request, after which nothing that the client sends can be trusted.
-    pub(super) fn refuse_bytes(&mut self, problem: ProtocolError) -> Flow {
-        self.abort_request(problem.status(), &problem.to_string(), &format!(" ({})", problem.section()))
+    /// Answers bytes that are no valid request, after which nothing that the client sends can be trusted.
+    pub(super) fn refuse_bytes(&mut self, problem: ProtocolError, bytes: &[u8]) -> Flow {
+        let is_http2 = problem == ProtocolError::VersionUnsupported && bytes.starts_with(LINE_OF_HTTP2);
+        let (detail, section) = if is_http2 && self.io.server.config.http2 && self.link.tls_info().is_some() {
+            (UNCHOSEN.to_owned(), "RFC 9113 section 3.2")
+        } else {
+            (problem.to_string(), problem.section())
+        };
+        self.abort_request(problem.status(), &detail, &format!(" ({section})"))
     }
 
     pub(super) fn time_out(&mut self, detail: &str) -> Flow {

@@ -157,6 +157,42 @@ fn garbage_is_answered_by_an_alert() {
     secure.running.stop();
 }
 
+/// The greeting of a client of TLS 1.1, as OpenSSL writes it.
+fn hello_of_tls_1_1() -> Vec<u8> {
+    let body = [&[3, 2][..], &[7; 32], &[0, 0, 2, 0xc0, 0x13, 1, 0]].concat();
+    let length = body.len() as u8;
+    [&[22, 3, 1, 0, length + 4, 1, 0, 0, length][..], &body].concat()
+}
+
+#[test]
+fn a_client_of_an_old_version_is_said_to_be_one() {
+    let secure = Secure::start(config(), 1);
+    let mut client = secure.running.connect();
+    client.send(&hello_of_tls_1_1());
+    assert_eq!(client.rest().first(), Some(&21), "an alert");
+    drop(client);
+    let notices = secure.running.server.shared().journal.take().expect("it is not closed").notices;
+    let sentence = "TLS handshake failed: the client offers TLS 1.1 at most; 1.2 and 1.3 are spoken here";
+    assert!(notices.iter().any(|(_, text)| text.ends_with(sentence)), "{notices:?}");
+    secure.running.stop();
+}
+
+#[test]
+fn who_speaks_http2_over_tls_without_asking_for_it_is_told_how() {
+    for (http2, sentence) in
+        [(true, "HTTP/2 over TLS is chosen by ALPN"), (false, "only HTTP/1.0 and HTTP/1.1 are spoken here")]
+    {
+        let secure = Secure::start(Config { http2, ..config() }, 1);
+        let mut client = secure.connect();
+        client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+        let answer = client.answer();
+        assert_eq!(answer.status, 505);
+        assert!(String::from_utf8_lossy(&answer.body).contains(sentence), "{answer:?}");
+        drop(client);
+        secure.running.stop();
+    }
+}
+
 #[test]
 fn a_handshake_that_does_not_end_is_cut_off_in_time() {
     let mut config = config();
@@ -247,6 +283,7 @@ fn a_port_may_send_everybody_to_the_one_of_tls() {
         ("GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", 308, Some("https://[::1]/")),
         ("POST http://other/x HTTP/1.1\r\nHost: other\r\nContent-Length: 2\r\n\r\nhi", 308, Some("https://other/x")),
         ("OPTIONS * HTTP/1.1\r\nHost: example.org\r\n\r\n", 308, Some("https://example.org/")),
+        ("CONNECT example.org:80 HTTP/1.1\r\nHost: example.org:80\r\n\r\n", 400, None),
         ("GET / HTTP/1.0\r\n\r\n", 400, None),
     ] {
         client.send(head.as_bytes());

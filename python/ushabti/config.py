@@ -60,6 +60,7 @@ class Settings:
     tls_client_ca: str | None
     tls_client_auth: Literal["off", "optional", "required"]
     tls_redirect: tuple[str, ...]
+    tls_redirect_port: int | None
     max_handshakes: int
 
     @classmethod

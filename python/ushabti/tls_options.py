@@ -79,6 +79,16 @@ class TLSOptions(TypedDict, total=False):
             "a port more is a choice; who types a name without https:// asks port 80",
         ),
     ]
+    tls_redirect_port: Annotated[
+        int | None,
+        Option(
+            or_none(count(1, 65_535)),
+            None,
+            "TLS",
+            "Port that clients of tls_redirect are sent to, where it is not the one that this server listens on",
+            "the port that this server speaks TLS on is the clients' too, unless something stands between",
+        ),
+    ]
     max_handshakes: Annotated[
         int,
         Option(
@@ -99,7 +109,7 @@ def read_together(values: dict[str, Any], labels: Mapping[str, str]) -> dict[str
     """
 
     def refuse(name: str, advice: str) -> None:
-        shown = taken[name] if isinstance(taken[name], str | bool) else ", ".join(taken[name])
+        shown = taken[name] if isinstance(taken[name], str | int) else ", ".join(taken[name])
         raise refusal(labels.get(name, name), shown, advice)
 
     taken = {name: values.pop(name) for name in TLSOptions.__annotations__}
@@ -127,6 +137,8 @@ def read_together(values: dict[str, Any], labels: Mapping[str, str]) -> dict[str
         refuse(
             "tls_client_ca", f"nobody is asked for a certificate; write {_called('tls_client_auth', labels)} as well"
         )
+    if taken["tls_redirect_port"] and not taken["tls_redirect"]:
+        refuse("tls_redirect_port", f"nobody is sent there; write {_called('tls_redirect', labels)} as well")
     for address in taken["tls_redirect"] or ():
         if ":" not in address:
             advice = 'write addresses such as "0.0.0.0:80", "[::]:80", "unix:app.sock" or "fd://3"'
@@ -138,6 +150,7 @@ def read_together(values: dict[str, Any], labels: Mapping[str, str]) -> dict[str
         "tls_client_ca": os.path.abspath(ca) if ca else None,
         "tls_client_auth": auth,
         "tls_redirect": tuple(taken["tls_redirect"] or ()),
+        "tls_redirect_port": taken["tls_redirect_port"],
         "max_handshakes": taken["max_handshakes"],
     }
 

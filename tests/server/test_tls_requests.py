@@ -217,6 +217,15 @@ def test_a_plain_listener_sends_clients_to_tls(authority: Authority, identity: I
         assert client.get("/tls").status == 200
 
 
+def test_clients_are_sent_to_the_port_that_they_know(identity: Identity) -> None:
+    options = {**identity.options, "tls_redirect": "127.0.0.1:0", "tls_redirect_port": 8443}
+    with running(router, **options) as client:
+        assert client.server is not None
+        [plain] = client.server.redirect_addresses
+        with Client(plain.url) as other:
+            assert other.get("/tls").headers["location"] == "https://127.0.0.1:8443/tls"
+
+
 def test_plain_http_on_the_port_of_tls_is_told_so(identity: Identity) -> None:
     with running(router, **identity.options) as client, Client(client.base.replace("https", "http")) as plain:
         answer = plain.get("/tls")

@@ -82,6 +82,11 @@ def test_paths_hold_wherever_the_process_goes(tmp_path: Path, monkeypatch: pytes
         ({"tls_self_signed": []}, "tls_self_signed is []: write on, off, or hosts and addresses"),
         ({"tls_self_signed": 1}, "tls_self_signed is 1: write on, off, or hosts and addresses"),
         ({"tls_self_signed": True, "tls_redirect": 80}, "tls_redirect is 80: write addresses such as"),
+        (
+            {"tls_self_signed": True, "tls_redirect_port": 443},
+            "tls_redirect_port is 443: nobody is sent there; write tls_redirect as well",
+        ),
+        ({"tls_redirect_port": 70000}, "tls_redirect_port is 70000: write a whole number from 1 to 65535"),
         ({"tls_client_auth": "yes"}, "tls_client_auth is 'yes': write one of off, optional, required"),
         ({"max_handshakes": 0}, "max_handshakes is 0: write a whole number from 1 to 1000000"),
     ],
@@ -147,3 +152,10 @@ def test_addresses_that_redirect_are_read_as_all_addresses(where: Any) -> None:
     settings = read(tls_self_signed=True, tls_redirect=where)
     assert settings.tls_redirect == ("127.0.0.1:80",)
     assert settings.shown()["tls_redirect"] == "127.0.0.1:80"
+    assert settings.shown()["tls_redirect_port"] == "none"
+
+
+def test_the_port_that_clients_are_sent_to_can_be_told() -> None:
+    settings = read(tls_self_signed=True, tls_redirect="127.0.0.1:80", tls_redirect_port="443")
+    assert settings.tls_redirect_port == 443
+    assert settings.shown()["tls_redirect_port"] == "443"

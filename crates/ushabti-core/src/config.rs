@@ -57,6 +57,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// What listeners of TLS use; `None` where there are none.
     pub tls: Option<Arc<Tls>>,
+    /// The port to which listeners of redirects send clients; `None`: the first that speaks TLS.
+    pub redirect_port: Option<u16>,
     /// TLS handshakes that may be unfinished at once; one more cuts the oldest that is not quite new.
     pub handshakes_max: usize,
     /// What holds for WebSockets.

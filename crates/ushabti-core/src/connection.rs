@@ -403,7 +403,7 @@ impl Connection {
     fn begin(&mut self, head: RequestHead, more: bool) -> Result<(), Flow> {
         let io = Arc::clone(&self.io);
         if self.kind == Kind::Redirect {
-            let refusal = redirect(&head, io.server.https_port.load(Ordering::Relaxed));
+            let refusal = redirect(&head, io.server.redirect_port());
             return self.refuse(head, refusal);
         }
         let Destination { route, params, allow, body_bytes_max, logged } = match io.server.destination(&head) {

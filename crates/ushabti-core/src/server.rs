@@ -68,7 +68,7 @@ pub struct Shared {
     pub(crate) gathering: Gathering,
     /// Steps of TLS handshakes that wait for a thread.
     pub(crate) handshakes: Handshakes,
-    /// Where redirected clients go.
+    /// Where redirected clients go, unless they are told another: see [`Shared::redirect_port`].
     pub(crate) https_port: AtomicU16,
     /// The IO thread keeps the watch of the queue, and what it is told to begin that.
     watching: AtomicBool,
@@ -139,6 +139,11 @@ impl Shared {
     /// The certificates, if it speaks TLS. Any thread.
     pub fn tls(&self) -> Option<&Arc<Tls>> {
         self.config.tls.as_ref()
+    }
+
+    /// The port to which listeners of redirects send clients.
+    pub(crate) fn redirect_port(&self) -> u16 {
+        self.config.redirect_port.unwrap_or_else(|| self.https_port.load(Ordering::Relaxed))
     }
 
     /// The connections by what they are at. Any thread.
@@ -323,6 +328,7 @@ impl Shared {
             server_field: None,
             access_log: AccessLog::Off,
             tls: None,
+            redirect_port: None,
             handshakes_max: 4,
             websocket: crate::websocket::Config::for_tests(),
         };

@@ -54,6 +54,7 @@ struct Settings {
     websocket_overflow: String,
     websocket_compress: bool,
     websocket_origins: Vec<String>,
+    tls_redirect_port: Option<u16>,
     max_handshakes: usize,
 }
 
@@ -97,6 +98,7 @@ impl Settings {
                 _ => AccessLog::Off,
             },
             tls,
+            redirect_port: self.tls_redirect_port,
             handshakes_max: self.max_handshakes,
             websocket: websocket::Config {
                 message_bytes_max: self.max_message,

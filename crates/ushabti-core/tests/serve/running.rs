@@ -48,6 +48,7 @@ pub(crate) fn config() -> Config {
         server_field: None,
         access_log: AccessLog::Off,
         tls: None,
+        redirect_port: None,
         handshakes_max: 1000,
         websocket: websocket::Config {
             message_bytes_max: 1 << 20,

@@ -302,6 +302,20 @@ fn a_port_may_send_everybody_to_the_one_of_tls() {
 }
 
 #[test]
+fn a_port_of_redirects_may_be_told_another_port_than_the_servers_own() {
+    for (port, shown) in [(8443, ":8443"), (443, "")] {
+        let running = Running::start_kind(Config { redirect_port: Some(port), ..config() }, Kind::Redirect, 1);
+        drop(running.server.bind("127.0.0.1:0", Kind::Tls, false).expect("loopback can be bound"));
+        let mut client = running.connect();
+        client.send(b"GET /a HTTP/1.1\r\nHost: example.org:8080\r\n\r\n");
+        let answer = client.answer();
+        assert!(answer.head.contains(&format!("location: https://example.org{shown}/a\r\n")), "{answer:?}");
+        drop(client);
+        running.stop();
+    }
+}
+
+#[test]
 fn a_port_of_redirects_serves_nobody_by_another_protocol() {
     let running = Running::start_kind(config(), Kind::Redirect, 1);
     let mut client = running.connect();

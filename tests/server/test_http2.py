@@ -267,6 +267,27 @@ def test_refused_request_whose_body_does_not_come_is_told_why_it_is_refused(serv
         assert "answered" not in log.text()
 
 
+@pytest.mark.parametrize(("count", "length", "status"), [(1, 9000, 200), (1, 50_000, 431), (200, 10, 431)])
+def test_limits_of_a_head_hold_for_trailers(serve, count: int, length: int, status: int):
+    with serve(lambda request: request.body).connect() as raw:
+        peer = Peer(raw)
+        stream = peer.ask("/", method="POST", ends=False)
+        peer.h2.send_data(stream, b"body")
+        peer.h2.send_headers(stream, [(f"x-{number}", "a" * length) for number in range(count)], end_stream=True)
+        peer.flush()
+        assert peer.answer(stream)[0] == status
+
+
+def test_large_head_is_refused_with_a_sentence_and_a_line_in_the_log(serve, log: Log):
+    with serve(lambda request: "ok", access_log="text").connect() as raw:
+        peer = Peer(raw)
+        stream = peer.ask("/", *[(f"x-{number}", "a" * 10_000) for number in range(5)])
+        assert peer.answer(stream)[0] == 431
+        assert b"too large" in peer.body(stream)
+        log.wait("answered 431")
+        assert peer.answer(peer.ask("/"))[0] == 200
+
+
 def test_large_bodies_come_whole_side_by_side(serve):
     sent = bytes(range(256)) * 16_384
     with serve(lambda request: request.body[::-1], max_body="8 MiB").connect() as raw:

@@ -34,6 +34,7 @@ use crate::reply::Refusal;
 use crate::request::{Ready, Request};
 use crate::server::Shared;
 
+mod bodies;
 mod budget;
 mod chunks;
 mod direct;
@@ -63,8 +64,6 @@ const SEND_BUFFER: usize = 64 * 1024;
 const FIELD_OVERHEAD: usize = 32;
 /// Faults of single streams that a client may commit until the connection ends.
 const FAULTS_MAX: usize = 256;
-/// Bodies of the greatest size that a connection may hold, beside the one that comes.
-const BODIES_MAX: u64 = 4;
 /// So many requests that come together are given to the workers together: who is woken for each alone is through with it before
 /// the next is read, and sleeps again.
 const READY_TOGETHER: usize = 32;
@@ -107,6 +106,8 @@ pub(crate) fn spawn(place: Place, pending: Vec<u8>) {
         writing: None,
         budget: Budget::new(now),
         held: 0,
+        waiting: Vec::new(),
+        requests: 0,
         stalled: 0,
         taking: Progress::default(),
         told: None,
@@ -120,8 +121,9 @@ pub(crate) fn spawn(place: Place, pending: Vec<u8>) {
 fn builder(server: &Shared) -> Builder {
     let config = &server.config;
     let mut builder = Builder::new();
-    // A head that is a little too large is answered 431 here, with a sentence; one that is much too large by `h2`.
-    let fields = config.head.head_bytes_max + 2 * FIELD_OVERHEAD * config.head.fields_max;
+    // A head that is too large is answered 431 here, with a sentence and a line in the log; one that is twice as large as may
+    // be by `h2`, which tells nobody.
+    let fields = 2 * config.head.head_bytes_max + 2 * FIELD_OVERHEAD * config.head.fields_max;
     builder
         .max_concurrent_streams(config.http2_streams)
         .initial_window_size(STREAM_WINDOW)
@@ -169,8 +171,11 @@ struct Task {
     /// While bytes wait for the client.
     writing: Option<Writing>,
     budget: Budget,
-    /// Bytes of bodies that the requests of the connection hold.
+    /// Bytes of bodies that the requests of the connection hold, and the streams that wait until that is less.
     held: u64,
+    waiting: Vec<Arc<Stream>>,
+    /// How many requests have begun to come.
+    requests: u64,
     /// Answers for which the client's windows have had no room, and what it takes of all answers since there are some.
     stalled: usize,
     taking: Progress,
@@ -250,6 +255,10 @@ impl Task {
         let mut turns = 0;
         loop {
             self.see_to_noted();
+            self.resume_bodies();
+            if !self.noted.is_empty() {
+                continue;
+            }
             let Phase::Open(frames) = &mut self.phase else { unreachable!("it is run when it is open") };
             match frames.poll_accept(&mut own) {
                 Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
@@ -309,18 +318,7 @@ impl Task {
         }
         self.count_stalled(was_stalled, is_stalled, now);
         match fate {
-            Fate::Open => {
-                if self.entries[key].incoming.is_some() && self.held > self.held_max(key) {
-                    let entry = &mut self.entries[key];
-                    let incoming = entry.incoming.take().expect("it was looked at just now");
-                    self.held -= std::mem::take(&mut entry.held);
-                    let refusal = Refusal {
-                        fields: vec![("retry-after", "1".to_owned())],
-                        ..Refusal::of(503, "the requests of this connection hold as much as they may")
-                    };
-                    self.refuse(key, incoming.subject.head(), &refusal);
-                }
-            }
+            Fate::Open => self.bound_bodies(key),
             Fate::Complete(Subject::Accepted(request)) => self.dispatch(key, request),
             Fate::Complete(Subject::Refused(refused)) => self.refuse(key, refused.head.as_ref(), &refused.refusal),
             Fate::Faulty(subject, problem) => self.refuse_body(key, &subject, problem),
@@ -335,13 +333,6 @@ impl Task {
                 }
             }
         }
-    }
-
-    /// How much the bodies of the connection may hold while that of one stream comes: some of the greatest that the server takes,
-    /// beside its own. The limit of one body is none of the connection, which may have a hundred.
-    fn held_max(&self, key: usize) -> u64 {
-        let own = self.entries[key].incoming.as_ref().map_or(0, |incoming| incoming.bytes_max);
-        self.server.config.body_bytes_max.saturating_mul(BODIES_MAX).saturating_add(own)
     }
 
     /// Forgets a stream.
@@ -388,6 +379,8 @@ impl Task {
             return;
         }
         let (parts, body) = request.into_parts();
+        self.requests += 1;
+        let number = self.requests;
         let slot = self.entries.vacant_entry();
         let key = slot.key();
         let asks = asks_for_tunnel(&parts);
@@ -409,11 +402,11 @@ impl Task {
                     entry.connect = asks.then_some(body);
                     self.dispatch(key, request);
                 } else {
-                    entry.receive(Subject::Accepted(request), body, body_bytes_max, now);
+                    entry.receive(Subject::Accepted(request), body, number, body_bytes_max, now);
                 }
             }
             Err(refused) if !asks && !body.is_end_stream() && refused.is_small() => {
-                entry.receive(Subject::Refused(refused), body, SWALLOW_MAX, now);
+                entry.receive(Subject::Refused(refused), body, number, SWALLOW_MAX, now);
             }
             Err(refused) => return self.refuse(key, refused.head.as_ref(), &refused.refusal),
         }

@@ -7,8 +7,9 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use ushabti_proto::error::ProtocolError;
+use ushabti_proto::http1::connection::Limits;
 use ushabti_proto::http1::framing::BodyFraming;
 use ushabti_proto::http1::head::RequestHead;
 use ushabti_proto::http2::{Head, check_field};
@@ -107,6 +108,10 @@ impl Subject {
 /// A request whose body comes.
 pub(super) struct Incoming {
     pub(super) subject: Subject,
+    /// It began as the so many-th of its connection.
+    pub(super) number: u64,
+    /// It is not read, see `bodies`.
+    pub(super) waits: bool,
     body: RecvStream,
     bytes: u64,
     pub(super) bytes_max: u64,
@@ -165,13 +170,14 @@ impl Entry {
     }
 
     /// Has the body of a request read, from `now` on.
-    pub(super) fn receive(&mut self, subject: Subject, body: RecvStream, bytes_max: u64, now: Tick) {
+    pub(super) fn receive(&mut self, subject: Subject, body: RecvStream, number: u64, bytes_max: u64, now: Tick) {
         let continue_wanted = match &subject {
             Subject::Accepted(request) => request.head.expects_continue(),
             Subject::Refused(_) => false,
         };
         let progress = Progress::from(now);
-        self.incoming = Some(Box::new(Incoming { subject, body, bytes: 0, bytes_max, progress, continue_wanted }));
+        let incoming = Incoming { subject, number, waits: false, body, bytes: 0, bytes_max, progress, continue_wanted };
+        self.incoming = Some(Box::new(incoming));
     }
 
     /// Does what there is to do for it. `is_blocked`: the socket has not taken what was sent before.
@@ -239,7 +245,8 @@ impl Entry {
 
     /// Reads what has come of the body. `None`: that is not the end of it.
     fn read(&mut self, cx: &mut Context<'_>, now: Tick) -> Option<Fate> {
-        let incoming = self.incoming.as_mut()?;
+        let limits = &self.stream.link().server().config.head;
+        let incoming = self.incoming.as_mut().filter(|incoming| !incoming.waits)?;
         let before = incoming.bytes;
         let end = loop {
             match incoming.body.poll_data(cx) {
@@ -261,11 +268,7 @@ impl Entry {
                 Poll::Ready(None) => match incoming.body.poll_trailers(cx) {
                     Poll::Ready(Ok(None)) => break Ok(()),
                     // They are checked, and dropped: nobody asked for them.
-                    Poll::Ready(Ok(Some(trailers))) => {
-                        let fields = trailers.iter();
-                        let mut checked = fields.map(|(name, value)| check_field(name.as_ref(), value.as_bytes()));
-                        break checked.find(Result::is_err).unwrap_or(Ok(()));
-                    }
+                    Poll::Ready(Ok(Some(trailers))) => break check_trailers(&trailers, limits),
                     Poll::Ready(Err(_)) => return Some(Fate::Lost),
                     Poll::Pending => return None,
                 },
@@ -406,6 +409,17 @@ impl Entry {
             None => self.respond.send_reset(reason),
         }
     }
+}
+
+/// The limits of a head hold for what comes behind a body, too.
+fn check_trailers(trailers: &HeaderMap, limits: &Limits) -> Result<(), ProtocolError> {
+    let mut bytes = 0;
+    for (name, value) in trailers {
+        check_field(name.as_ref(), value.as_bytes())?;
+        bytes += name.as_str().len() + value.len();
+    }
+    let is_much = trailers.len() > limits.fields_max || bytes > limits.head_bytes_max;
+    if is_much { Err(ProtocolError::TrailersTooLarge) } else { Ok(()) }
 }
 
 /// The head of an answer as the frames' code takes it; `None` if it does not: a name of 64 KiB, or tens of thousands of fields.

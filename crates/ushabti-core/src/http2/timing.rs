@@ -149,6 +149,9 @@ impl Task {
         let rate = config.rate_min / self.entries.len().max(1) as u64;
         let entry = &mut self.entries[key];
         if let Some(incoming) = &entry.incoming {
+            if incoming.waits {
+                return;
+            }
             let due = incoming.progress.due(ticks(body_timeout), rate);
             if due > now {
                 self.arm(due, body_timeout);

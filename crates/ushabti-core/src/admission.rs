@@ -8,8 +8,9 @@
 //!
 //! All of it happens under the gate's lock. A request that finds a free place takes it along as a [`Permit`], else it
 //! waits. A permit that is dropped, by whatever end its request comes to, hands its place to the first that waits, or
-//! frees it if there is none. So requests wait only while every place is held by a permit, and each permit ends. Those that
-//! were given up meanwhile, or whose client has left, are passed over.
+//! frees it if there is none. So requests wait only while every place is held by a permit, and each permit ends. Those
+//! that were given up meanwhile are ghosts, which are passed over, do not count, and are swept out as those of a queue
+//! are (see `queue::ghosts`): here they are counted under the lock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,10 +20,11 @@ use parking_lot::Mutex;
 
 use crate::config::{Config, LaneConfig};
 use crate::jitter;
-use crate::queue::Queue;
+use crate::queue::{Queue, pays};
 use crate::request::{Job, Ready, Request};
 use crate::routes::{Policy, RouteTable};
-use crate::server::Shared;
+use crate::server::{Phase, Shared};
+use crate::whereabouts::{Stage, Whereabouts};
 
 /// The number of the lane of requests whose route names none.
 pub const DEFAULT_LANE: usize = 0;
@@ -63,7 +65,11 @@ pub(crate) struct Gate {
 #[derive(Default)]
 struct AtGate {
     taken: usize,
+    /// Requests, and ghosts of such.
     waiting: VecDeque<Ready>,
+    ghosts: usize,
+    /// What these weigh, of those since there were none or all were swept out.
+    weight: usize,
     closed: bool,
 }
 
@@ -72,13 +78,33 @@ impl Gate {
     pub(crate) fn first(&self, most: usize) -> (Vec<Arc<Request>>, usize) {
         let inner = self.inner.lock();
         let (mut first, mut count) = (Vec::new(), 0);
-        for Ready { request, .. } in inner.waiting.iter().filter(|ready| ready.request.is_waiting()) {
+        for Ready { request, .. } in inner.waiting.iter().filter(|ready| ready.is_at(Stage::AtGate)) {
             if first.len() < most {
                 first.push(Arc::clone(request));
             }
             count += 1;
         }
         (first, count)
+    }
+}
+
+impl AtGate {
+    /// How many wait.
+    fn living(&self) -> usize {
+        self.waiting.len() - self.ghosts
+    }
+
+    /// Notes a ghost more; returns all of them when they have paid for their way out.
+    fn add_ghost(&mut self, weight: usize) -> Vec<Ready> {
+        let before = if self.ghosts == 0 { 0 } else { self.weight };
+        (self.ghosts, self.weight) = (self.ghosts + 1, before.saturating_add(weight));
+        if !pays(self.weight, self.waiting.len()) {
+            return Vec::new();
+        }
+        let all = std::mem::take(&mut self.waiting);
+        let (living, dead): (Vec<_>, Vec<_>) = all.into_iter().partition(|ready| ready.is_at(Stage::AtGate));
+        (self.waiting, self.ghosts, self.weight) = (living.into(), 0, 0);
+        dead
     }
 }
 
@@ -115,7 +141,10 @@ impl Drop for Permit {
         let next = loop {
             match inner.waiting.pop_front() {
                 _ if inner.closed => break None,
-                Some(ready) if ready.is_dead() => dead.push(ready),
+                Some(ready) if !ready.go_on(Stage::AtGate, Stage::Queued) => {
+                    inner.ghosts -= 1;
+                    dead.push(ready);
+                }
                 next => break next,
             }
         };
@@ -132,13 +161,9 @@ impl Drop for Permit {
     }
 }
 
-/// Ends requests that no worker is to see; under no lock.
+/// Ends requests that were given up; under no lock.
 fn bury(dead: Vec<Ready>) {
-    let now = Instant::now();
-    for ready in dead {
-        // Should it not be dead after all, its client is told 500.
-        drop(ready.start(now));
-    }
+    dead.into_iter().for_each(Ready::bury);
 }
 
 /// What became of a request that came to be admitted.
@@ -152,28 +177,22 @@ pub(crate) enum Admission {
 impl Shared {
     /// Gives a complete request to the workers of its lane. IO thread; `now` may be some microseconds old.
     pub(crate) fn admit(self: &Arc<Self>, mut ready: Ready, now: Instant) -> Admission {
+        if ready.responder.is_lost() {
+            // It has come together with its client's farewell, which had nothing to give up yet.
+            ready.responder.discard(&ready.request);
+            return Admission::Admitted;
+        }
         let route = ready.request.route;
         let lane = if let Some(gate) = self.gate(route) {
             jitter::point();
             let mut inner = gate.inner.lock();
             if inner.taken >= gate.places {
-                let mut dead = Vec::new();
-                if inner.waiting.len() >= gate.waiting_max {
-                    let waiting = std::mem::take(&mut inner.waiting);
-                    let there: Vec<_>;
-                    (dead, there) = waiting.into_iter().partition(Ready::is_dead);
-                    inner.waiting = there.into();
+                if inner.living() >= gate.waiting_max || inner.closed {
+                    return Admission::Full(ready);
                 }
-                let has_room = inner.waiting.len() < gate.waiting_max && !inner.closed;
-                let refused = if has_room {
-                    inner.waiting.push_back(ready);
-                    None
-                } else {
-                    Some(ready)
-                };
-                drop(inner);
-                bury(dead);
-                return refused.map_or(Admission::Admitted, Admission::Full);
+                ready.enter(Stage::AtGate);
+                inner.waiting.push_back(ready);
+                return Admission::Admitted;
             }
             inner.taken += 1;
             ready.permit = Some(Permit { server: Arc::clone(self), route });
@@ -181,12 +200,55 @@ impl Shared {
         } else {
             self.routing.lane(route)
         };
+        ready.enter(Stage::Queued);
         match self.lanes[lane].queue.push(Job::Request(ready), now) {
             Ok(pushed) => self.note_push(pushed),
-            Err(Job::Request(ready)) => return Admission::Full(ready),
+            Err(Job::Request(ready)) => {
+                ready.enter(Stage::Nowhere);
+                return Admission::Full(ready);
+            }
             Err(_) => unreachable!("a request was pushed"),
         }
         Admission::Admitted
+    }
+
+    /// Gives up the request that was handed over last on a channel, wherever it waits; `to` says why. False: a handler
+    /// has it, or had it, or it was given up before. IO thread, under no lock of a channel.
+    pub(crate) fn give_up(&self, whereabouts: &Whereabouts, to: Stage) -> bool {
+        let (route, weight) = (whereabouts.route(), whereabouts.weight());
+        loop {
+            let stage = whereabouts.stage();
+            let leave = || whereabouts.give_up(stage, to);
+            let is_given_up = match (stage, self.gate(route)) {
+                (Stage::AtGate, Some(gate)) => {
+                    let mut inner = gate.inner.lock();
+                    let is_given_up = leave();
+                    let dead = if is_given_up { inner.add_ghost(weight) } else { Vec::new() };
+                    drop(inner);
+                    bury(dead);
+                    is_given_up
+                }
+                (Stage::Queued, _) => {
+                    let pushed = self.lanes[self.routing.lane(route)].queue.give_up(weight, leave);
+                    pushed.map(|pushed| self.note_push(pushed)).is_some()
+                }
+                (Stage::Taken, _) => leave(),
+                _ => return false,
+            };
+            if is_given_up {
+                return true;
+            }
+            // It has gone on in this moment, and it goes on no more than twice.
+        }
+    }
+
+    /// Nobody waits for what was handed over last on a channel: its client has left, which the channel says already. IO
+    /// thread, under no lock of a channel.
+    pub(crate) fn client_left(&self, whereabouts: &Whereabouts) {
+        // When all connections are cut by a stop, the stop counts what it finds.
+        if self.phase() != Phase::Closed {
+            self.give_up(whereabouts, Stage::Left);
+        }
     }
 
     /// What stands before the lane of a route, if it has such a limit.
@@ -196,7 +258,7 @@ impl Shared {
 
     /// How many requests wait at the gates of routes.
     pub fn waiting_at_gates(&self) -> usize {
-        self.gates.iter().flatten().map(|gate| gate.inner.lock().waiting.len()).sum()
+        self.gates.iter().flatten().map(|gate| gate.inner.lock().living()).sum()
     }
 
     /// Takes out every request that no worker has taken, and lets the workers go when they are through with the rest: the ends
@@ -206,14 +268,21 @@ impl Shared {
         for gate in self.gates.iter().flatten() {
             let mut inner = gate.inner.lock();
             inner.closed = true;
-            left.extend(inner.waiting.drain(..).map(Job::Request));
+            left.extend(inner.waiting.drain(..));
+            inner.ghosts = 0;
         }
         for lane in &self.lanes {
-            left.extend(lane.queue.clear());
+            left.extend(lane.queue.clear().into_iter().filter_map(|job| match job {
+                Job::Request(ready) => Some(ready),
+                Job::Events(_) | Job::Call(_) => None,
+            }));
         }
         // Others were answered when they had waited too long.
-        let count = left.iter().filter(|job| matches!(job, Job::Request(ready) if ready.request.is_waiting())).count();
+        let (gone, left): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|ready| !ready.is_at(Stage::AtGate) && !ready.is_at(Stage::Queued));
+        let count = left.len();
         drop(left);
+        bury(gone);
         for lane in &self.lanes {
             lane.queue.close();
         }

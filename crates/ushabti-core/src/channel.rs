@@ -13,6 +13,7 @@ use crate::listener::Peer;
 use crate::server::Shared;
 use crate::tls::TlsInfo;
 use crate::websocket::Socket as WebSocket;
+use crate::whereabouts::Whereabouts;
 
 /// HTTP/1.1 answers on its connection, one exchange after the other; HTTP/2 on streams, of one exchange each.
 #[derive(Clone)]
@@ -87,6 +88,14 @@ impl Channel {
         match self {
             Self::Link(link) => link.wait_for_room(),
             Self::Stream(stream) => stream.wait_for_room(),
+        }
+    }
+
+    /// Where its request is until a handler has it.
+    pub(crate) fn whereabouts(&self) -> &Whereabouts {
+        match self {
+            Self::Link(link) => link.whereabouts(),
+            Self::Stream(stream) => stream.whereabouts(),
         }
     }
 

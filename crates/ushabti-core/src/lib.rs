@@ -43,6 +43,7 @@ mod server;
 pub mod stats;
 pub mod tls;
 pub mod websocket;
+mod whereabouts;
 
 pub use link::Gone;
 pub use server::{Routing, Shared};

@@ -243,8 +243,10 @@ impl Link {
         }
         self.outbox.lock().empty();
         self.room.notify_all();
-        // The descriptor lives until the worker lets go of the exchange; the peer should not have to wait for that.
+        // The descriptor lives until a worker that has the request lets go of it; the peer should not have to wait for
+        // that.
         let _ = self.socket.get_ref().shutdown(std::net::Shutdown::Both);
+        self.server.client_left(&self.turn.whereabouts);
     }
 
     /// Gives the connection up from beside its task, which finds it lost. IO thread.

@@ -22,7 +22,8 @@
 //! role up. A searcher cannot vanish: it is woken by its own seat's flag, and every path out of the wait either runs a
 //! job and calls `running`, or gives up the search.
 //!
-//! How that is loosened while handlers take microseconds, and while they compute for long, stands at the head of `pace`.
+//! How that is loosened while handlers take microseconds, and while they compute for long, stands at the head of
+//! `pace`; what becomes of jobs that are given up while they wait, at the head of `ghosts`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -33,14 +34,18 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::jitter;
 
+mod ghosts;
 mod growth;
 mod pace;
 mod seat;
 
+pub use ghosts::Waiting;
+pub(crate) use ghosts::pays;
 pub use growth::Growing;
 pub use pace::{SLOW_TICK, TICK, Watch};
 pub use seat::Seat;
 
+use ghosts::Ghosts;
 use growth::Growth;
 
 /// The longest time, in nanoseconds, for which a worker looks out for a job before it sleeps; below the shortest, it sleeps
@@ -71,7 +76,7 @@ pub enum Taken<J> {
 /// Counts of the queue at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueStats {
-    /// Jobs that wait for a worker.
+    /// Jobs that wait for a worker, without those that were given up.
     pub waiting: usize,
     /// Worker threads.
     pub workers: usize,
@@ -89,9 +94,10 @@ struct Entry<J> {
 /// The queue of ready jobs, and the stack of idle workers.
 pub struct Queue<J> {
     jobs: SegQueue<Entry<J>>,
-    /// How many jobs that count may wait, and how many do.
+    /// How many jobs that count may wait, and how many are in the queue, ghosts included.
     capacity: usize,
     counted: AtomicUsize,
+    ghosts: Ghosts,
     idle: Mutex<Vec<Arc<Seat>>>,
     idle_count: AtomicUsize,
     /// Somebody is searching (S).
@@ -133,7 +139,7 @@ pub struct Queue<J> {
     grow: Condvar,
 }
 
-impl<J> Queue<J> {
+impl<J: Waiting> Queue<J> {
     /// An empty queue of at most `capacity` jobs that count, for `workers_min` to `workers_max` workers. `parallel`: they run side by
     /// side, which under the GIL they do not.
     pub fn new(capacity: usize, workers_min: usize, workers_max: usize, worker_idle: Duration, parallel: bool) -> Self {
@@ -141,6 +147,7 @@ impl<J> Queue<J> {
             jobs: SegQueue::new(),
             capacity: capacity.max(1),
             counted: AtomicUsize::new(0),
+            ghosts: Ghosts::default(),
             idle: Mutex::new(Vec::new()),
             idle_count: AtomicUsize::new(0),
             searching: AtomicBool::new(false),
@@ -174,11 +181,16 @@ impl<J> Queue<J> {
     /// Counts of this moment. Any thread.
     pub fn stats(&self) -> QueueStats {
         QueueStats {
-            waiting: self.jobs.len(),
+            waiting: self.living(),
             workers: self.workers.load(Ordering::Relaxed),
             idle: self.idle_count.load(Ordering::Relaxed),
             taken: self.taken.load(Ordering::Relaxed),
         }
+    }
+
+    /// How many jobs wait that were not given up.
+    fn living(&self) -> usize {
+        self.jobs.len().saturating_sub(self.ghosts.count())
     }
 
     /// Appends a job and wakes a worker if that is needed. IO thread; `now` may be some microseconds old.
@@ -188,7 +200,8 @@ impl<J> Queue<J> {
     /// The job, when the queue is full or closed.
     pub fn push(&self, job: J, now: Instant) -> Result<Pushed, J> {
         // Nearly always this thread alone adds to the number; what a gate lets in meanwhile may pass the bound by a few.
-        if self.counted.load(Ordering::Relaxed) >= self.capacity || self.closed.load(Ordering::Relaxed) {
+        let counted = self.counted.load(Ordering::Relaxed).saturating_sub(self.ghosts.count());
+        if counted >= self.capacity || self.closed.load(Ordering::Relaxed) {
             return Err(job);
         }
         self.counted.fetch_add(1, Ordering::Relaxed);
@@ -217,6 +230,11 @@ impl<J> Queue<J> {
     fn append(&self, entry: Entry<J>, now: Instant) -> Pushed {
         jitter::point();
         self.jobs.push(entry);
+        self.see_to_pushed(now)
+    }
+
+    /// The second half of a push: sees to it that somebody looks at J, which the caller has written.
+    fn see_to_pushed(&self, now: Instant) -> Pushed {
         fence(Ordering::SeqCst);
         jitter::point();
         let deferred = self.is_deferred(now) || !self.wake_one();
@@ -341,14 +359,21 @@ impl<J> Queue<J> {
 
     /// Takes a job if one is ready. Worker; never waits, so it may be attached.
     pub fn try_take(&self) -> Option<J> {
-        jitter::point();
-        let Entry { job, is_counted } = self.jobs.pop()?;
-        jitter::point();
-        self.taken.fetch_add(1, Ordering::Relaxed);
-        if is_counted {
-            self.counted.fetch_sub(1, Ordering::Relaxed);
+        loop {
+            jitter::point();
+            let Entry { job, is_counted } = self.jobs.pop()?;
+            jitter::point();
+            if is_counted {
+                self.counted.fetch_sub(1, Ordering::Relaxed);
+                if !job.take_up() {
+                    self.ghosts.lay();
+                    job.bury();
+                    continue;
+                }
+            }
+            self.taken.fetch_add(1, Ordering::Relaxed);
+            return Some(job);
         }
-        Some(job)
     }
 
     /// Looks out for a job for some microseconds before the worker goes to sleep; true if there is one.
@@ -448,7 +473,8 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Takes out every job that counts and no worker has taken, for the end of a stop whose time is up.
+    /// Takes out every job that counts and no worker has taken, for the end of a stop whose time is up. After the IO
+    /// thread has ended.
     pub fn clear(&self) -> Vec<J> {
         let (counted, others): (Vec<_>, Vec<_>) =
             std::iter::from_fn(|| self.jobs.pop()).partition(|entry| entry.is_counted);
@@ -456,7 +482,9 @@ impl<J> Queue<J> {
             self.jobs.push(entry);
         }
         self.counted.fetch_sub(counted.len(), Ordering::Relaxed);
-        counted.into_iter().map(|entry| entry.job).collect()
+        let jobs: Vec<_> = counted.into_iter().map(|entry| entry.job).collect();
+        jobs.iter().filter(|job| job.is_given_up()).for_each(|_| self.ghosts.lay());
+        jobs
     }
 
     /// Takes out every job, when there are no workers any more.

@@ -21,6 +21,7 @@ use crate::request::{Request, Watched};
 use crate::server::Shared;
 use crate::stats::{Counters, Reason};
 use crate::websocket::{self, Style, Upgraded};
+use crate::whereabouts::Whereabouts;
 
 mod refusal;
 
@@ -90,6 +91,11 @@ impl Responder {
     /// The exchange, for [`Request::watch_client`].
     pub fn watched(&self) -> Watched {
         Watched(self.exchange)
+    }
+
+    /// Where its request is, and in which exchange.
+    pub(crate) fn whereabouts(&self) -> (&Whereabouts, Exchange) {
+        (self.channel().whereabouts(), self.exchange)
     }
 
     /// Whether the connection is lost.

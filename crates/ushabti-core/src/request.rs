@@ -1,27 +1,24 @@
 //! The request as it leaves the IO thread: complete, owned, and together with the right to answer it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ushabti_proto::http1::head::RequestHead;
 
 use crate::admission::Permit;
 use crate::channel::{Channel, WeakChannel};
-use crate::jitter;
 use crate::link::Exchange;
 use crate::listener::Peer;
+use crate::queue::Waiting;
 use crate::reply::Responder;
 use crate::routes::{Found, Params, RouteTable};
 use crate::tls::TlsInfo;
 use crate::websocket::Socket;
+use crate::whereabouts::Stage;
 
-/// It waits for a worker.
-const WAITING: u8 = 0;
-/// A worker has it.
-const BEGUN: u8 = 1;
-/// It has waited too long and will never be run.
-const GIVEN_UP: u8 = 2;
+/// What a request holds counts, where it is given up, in pieces of so many bytes.
+const GHOST_BYTES: usize = 4096;
 
 /// A complete request. It borrows nothing from the connection, so it may outlive it.
 pub struct Request {
@@ -49,8 +46,6 @@ pub struct Request {
     pub logged: bool,
     /// The connection or stream, which the request does not keep open.
     channel: WeakChannel,
-    /// Which side decides what becomes of it: see [`Request::give_up`].
-    stage: AtomicU8,
     /// Nanoseconds for which it has waited for a worker.
     waited: AtomicU64,
 }
@@ -64,12 +59,12 @@ impl Request {
         allow: Option<Box<str>>,
         channel: &Channel,
     ) -> Self {
-        let base = Self::base(head, route, *channel.peer(), channel.downgrade(), Instant::now(), WAITING);
+        let base = Self::base(head, route, *channel.peer(), channel.downgrade(), Instant::now());
         Self { params, allow, tls: channel.tls_info(), ..base }
     }
 
     /// What all have: no body, no parameters, no deadline.
-    fn base(head: RequestHead, route: u32, peer: Peer, channel: WeakChannel, received: Instant, stage: u8) -> Self {
+    fn base(head: RequestHead, route: u32, peer: Peer, channel: WeakChannel, received: Instant) -> Self {
         Self {
             head,
             body: Vec::new(),
@@ -83,34 +78,8 @@ impl Request {
             deadline: None,
             logged: true,
             channel,
-            stage: AtomicU8::new(stage),
             waited: AtomicU64::new(0),
         }
-    }
-
-    /// Whether no worker has taken it, nor ever will. Of a worker that takes it and the IO task that gives it up, the one
-    /// that comes first has its way: both change the same word in one step. IO task, which answers then.
-    pub(crate) fn give_up(&self) -> bool {
-        jitter::point();
-        self.stage.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    /// Whether it waits for a worker still. Any thread.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.stage.load(Ordering::Acquire) == WAITING
-    }
-
-    /// Whether a worker has it that runs its handler, or has.
-    pub(crate) fn is_begun(&self) -> bool {
-        self.stage.load(Ordering::Acquire) == BEGUN
-    }
-
-    /// Notes that a worker has taken it, and goes on to `stage`. False: it was given up before. Worker.
-    fn leave_queue(&self, stage: u8, now: Instant) -> bool {
-        let waited = now.saturating_duration_since(self.ready).as_nanos() as u64;
-        self.waited.store(waited, Ordering::Relaxed);
-        jitter::point();
-        self.stage.compare_exchange(WAITING, stage, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// How long it has waited for a worker. Any thread, after [`Ready::start`].
@@ -164,7 +133,7 @@ impl Request {
     /// A request of no connection.
     pub(crate) fn for_tests(head: RequestHead, route: u32, received: Instant, ready: Instant) -> Self {
         let channel = WeakChannel::Link(std::sync::Weak::new());
-        let base = Self::base(head, route, Peer::Unix, channel, received, BEGUN);
+        let base = Self::base(head, route, Peer::Unix, channel, received);
         Self { ready, logged: false, ..base }
     }
 }
@@ -213,7 +182,7 @@ impl Packed {
             Found::Route { params, .. } => params,
             _ => Params::default(),
         };
-        let base = Request::base(head, route, peer, self.channel.clone(), received, BEGUN);
+        let base = Request::base(head, route, peer, self.channel.clone(), received);
         Request { params, tls: self.tls.clone(), logged, ..base }
     }
 }
@@ -240,17 +209,43 @@ impl Ready {
         Self { request, responder, permit: None }
     }
 
-    /// It was given up, or its client has left. Once it is so it stays so.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.request.stage.load(Ordering::Acquire) == GIVEN_UP || self.responder.is_lost()
+    /// Notes that it goes to a queue or a gate now. IO task.
+    pub(crate) fn enter(&self, stage: Stage) {
+        let weight = 1 + self.request.body.len() / GHOST_BYTES;
+        let (whereabouts, exchange) = self.responder.whereabouts();
+        whereabouts.enter(exchange, stage, self.request.route, u32::try_from(weight).unwrap_or(u32::MAX));
     }
 
-    /// Begins the request; `None` if it must not be run any more: its client has left, which is counted and logged as 499,
-    /// or its deadline has passed, or the IO thread has given it up, which answers it. Worker.
+    /// Goes on from where it waits. False: it was given up there. Whoever has taken it out.
+    pub(crate) fn go_on(&self, from: Stage, to: Stage) -> bool {
+        let (whereabouts, exchange) = self.responder.whereabouts();
+        whereabouts.go_on(exchange, from, to)
+    }
+
+    /// Whether it is there. It was given up if it is not where it waits.
+    pub(crate) fn is_at(&self, stage: Stage) -> bool {
+        let (whereabouts, exchange) = self.responder.whereabouts();
+        whereabouts.is_at(exchange, stage)
+    }
+
+    /// Ends what was given up. If its client has left, that is counted and logged as 499; else the IO task answers.
+    pub(crate) fn bury(self) {
+        if self.is_at(Stage::Left) {
+            self.responder.discard(&self.request);
+        } else {
+            self.responder.release();
+        }
+    }
+
+    /// Begins the request; `None` if it must not be run any more: its client has left, which is counted and logged as
+    /// 499, or its deadline has passed, or the IO thread has given it up, which answers it. The worker that has taken
+    /// it out of the queue.
     pub fn start(self, now: Instant) -> Option<Self> {
         let is_late = self.request.deadline.is_some_and(|deadline| now >= deadline);
-        if !self.request.leave_queue(if is_late { GIVEN_UP } else { BEGUN }, now) {
-            self.responder.release();
+        let waited = now.saturating_duration_since(self.request.ready).as_nanos() as u64;
+        self.request.waited.store(waited, Ordering::Relaxed);
+        if !self.go_on(Stage::Taken, if is_late { Stage::Late } else { Stage::Begun }) {
+            self.bury();
             return None;
         }
         if is_late {
@@ -274,4 +269,27 @@ pub enum Job {
     /// Calls that a request has spread over the workers, by the number that they are known by: one of them is to be run.
     /// There may be none left.
     Call(u64),
+}
+
+/// Events and calls are not given up.
+impl Waiting for Job {
+    fn take_up(&self) -> bool {
+        match self {
+            Self::Request(ready) => ready.go_on(Stage::Queued, Stage::Taken),
+            Self::Events(_) | Self::Call(_) => true,
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Request(ready) => !ready.is_at(Stage::Queued),
+            Self::Events(_) | Self::Call(_) => false,
+        }
+    }
+
+    fn bury(self) {
+        if let Self::Request(ready) = self {
+            ready.bury();
+        }
+    }
 }

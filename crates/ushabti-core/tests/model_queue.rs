@@ -38,6 +38,8 @@ enum Flaw {
     IdleStaysHot,
     /// A worker that leaves the jobs to the hot one asks only before its fence whether there is one.
     YieldsWithoutLook,
+    /// Jobs that were in the hand of a sweep are put back and nobody is told.
+    SweepWithoutWake,
 }
 
 /// What is peculiar about the workers.
@@ -50,6 +52,8 @@ enum Workers {
     Quick,
     /// The second has no patience and may leave.
     Impatient,
+    /// The IO thread takes all jobs out and puts them back (`ghosts.rs`) when it has pushed the last.
+    Swept,
     /// The handler of the first job waits until all others are done, so that its worker does not come back for them.
     Blocking,
 }
@@ -153,6 +157,21 @@ impl Queue {
         self.tail.fetch_add(1, Ordering::SeqCst);
         self.fence_unless(Flaw::PushWithoutFence);
         if !(self.is(Workers::Quick) && self.hot.load(Ordering::Relaxed) != 0) {
+            self.wake_one();
+        }
+    }
+
+    fn sweep(&self) {
+        let mut living = 0;
+        while self.pop().is_some() {
+            living += 1;
+        }
+        if living == 0 {
+            return;
+        }
+        self.tail.fetch_add(living, Ordering::SeqCst);
+        if !self.lacks(Flaw::SweepWithoutWake) {
+            fence(Ordering::SeqCst);
             self.wake_one();
         }
     }
@@ -328,6 +347,9 @@ fn check(workers: Workers, flaw: Flaw, preemptions: usize) {
         for _ in 0..JOBS {
             queue.push();
         }
+        if queue.is(Workers::Swept) {
+            queue.sweep();
+        }
         for worker in workers {
             worker.join().expect("no worker panics");
         }
@@ -356,6 +378,11 @@ fn no_job_is_left_lying_by_a_worker_that_leaves() {
 }
 
 #[test]
+fn no_job_is_left_lying_by_a_sweep() {
+    check(Workers::Swept, Flaw::None, 1);
+}
+
+#[test]
 fn no_job_waits_for_a_blocked_worker_while_another_is_idle() {
     check(Workers::Blocking, Flaw::None, 1);
 }
@@ -381,6 +408,11 @@ fn a_missing_fence_or_look_is_found() {
 fn a_search_given_up_without_fence_or_look_is_found() {
     assert_found(Workers::Blocking, Flaw::GiveUpWithoutFence, 2);
     assert_found(Workers::Blocking, Flaw::RunningWithoutLook, 2);
+}
+
+#[test]
+fn a_sweep_that_wakes_nobody_is_found() {
+    assert_found(Workers::Swept, Flaw::SweepWithoutWake, 2);
 }
 
 /// The look in `wake_one` after a vain pop is not among the flaws: to miss it takes more switches than can be run through.

@@ -14,6 +14,7 @@ use crate::reply;
 use crate::request::{Ready, Request};
 use crate::server::Shared;
 use crate::stats::{Counters, Reason};
+use crate::whereabouts::Stage;
 
 /// How long a client that has closed its side is left in peace. Most that do so and mean to stay have their answer by then.
 const PROBE_AFTER: Duration = Duration::from_millis(100);
@@ -66,14 +67,16 @@ impl Vigil {
     pub(crate) fn keep(&mut self, channel: &Channel, keep_alive: bool, now: Instant) {
         let request = self.request.upgrade();
         let answer_for = |status, reason| answer_for(channel, request.as_deref(), keep_alive, status, reason);
-        if Self::take_due(&mut self.queue, now) && request.as_ref().is_some_and(|request| request.give_up()) {
+        // Whoever runs it has it still, or has run it.
+        let give_up = || request.is_some() && channel.server().give_up(channel.whereabouts(), Stage::Answered);
+        if Self::take_due(&mut self.queue, now) && give_up() {
             self.deadline = None;
             answer_for(503, Reason::QueueTimeout);
         }
         if Self::take_due(&mut self.deadline, now) {
             // In this order: what cannot be given up was begun, and its handler is late; or a worker has just found that it is
             // late, and gives it up itself.
-            let is_begun = request.as_ref().is_some_and(|request| !request.give_up() && request.is_begun());
+            let is_begun = request.is_some() && !give_up() && channel.whereabouts().stage() == Stage::Begun;
             if answer_for(504, Reason::Deadline) && is_begun {
                 channel.tell_watcher();
                 let late = request.clone().expect("it was looked at just now");

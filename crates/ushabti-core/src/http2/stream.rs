@@ -18,6 +18,7 @@ use super::tunnel::Tunnel;
 use crate::jitter;
 use crate::link::{Exchange, Gone, Link, OUTBOX_HIGH, OUTBOX_LOW, Then, Turn};
 use crate::websocket;
+use crate::whereabouts::Whereabouts;
 
 /// The streams of one connection that have something to do for its task.
 pub(super) struct Agenda {
@@ -161,6 +162,11 @@ impl Stream {
         self.turn.begin(&self.link().server().alerts)
     }
 
+    /// See [`Link::whereabouts`].
+    pub(crate) fn whereabouts(&self) -> &Whereabouts {
+        &self.turn.whereabouts
+    }
+
     /// See [`Link::take_back`].
     pub(crate) fn take_back(&self) -> Option<Exchange> {
         jitter::point();
@@ -186,6 +192,7 @@ impl Stream {
                 websocket::discard(socket, self.link().server());
             }
         }
+        self.link().server().client_left(self.whereabouts());
     }
 
     /// Notes that there is something to do for it. Any thread.

@@ -19,6 +19,7 @@ use super::{BUSY, CLOSE, GONE, Link, MORE, OUTBOX_HIGH, OUTBOX_LOW, QUEUED, SEND
 use crate::clock::tick_of;
 use crate::jitter;
 use crate::websocket::Socket as WebSocket;
+use crate::whereabouts::Whereabouts;
 
 /// What asks a client that has closed its side whether it is there still. One that is skips it (RFC 9110 section 15.2.1);
 /// the system of one that is not answers with a reset.
@@ -61,6 +62,11 @@ impl Link {
     /// The exchange that may be answered now. IO task.
     pub(crate) fn exchange(&self) -> Exchange {
         self.turn.now()
+    }
+
+    /// Where the request of the exchange is until a handler has it.
+    pub(crate) fn whereabouts(&self) -> &Whereabouts {
+        &self.turn.whereabouts
     }
 
     /// Takes the exchange back from the worker that has it, unless its answer has begun; then `None`. IO task.

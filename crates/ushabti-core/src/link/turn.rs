@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use super::Exchange;
 use crate::alerts::{Alert, Alerts};
 use crate::jitter;
+use crate::whereabouts::Whereabouts;
 
 /// The number of the exchange that may be answered, and the watcher of its client.
 #[derive(Default)]
@@ -14,6 +15,8 @@ pub(crate) struct Turn {
     exchange: AtomicU32,
     /// Who is to be told when the client leaves: see [`Turn::watch_client`].
     watched: AtomicU64,
+    /// What becomes of the request until a handler has it.
+    pub(crate) whereabouts: Whereabouts,
 }
 
 impl Turn {

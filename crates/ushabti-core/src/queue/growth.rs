@@ -3,7 +3,7 @@
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-use super::Queue;
+use super::{Queue, Waiting};
 use crate::jitter;
 
 /// How long a job may wait, while every worker is busy, before another worker is started.
@@ -34,7 +34,7 @@ pub enum Growing {
     Closed,
 }
 
-impl<J> Queue<J> {
+impl<J: Waiting> Queue<J> {
     pub(super) fn ask_for_growth(&self) {
         if self.workers.load(Ordering::Relaxed) >= self.workers_max
             || self.growth_watched.load(Ordering::Relaxed)
@@ -87,7 +87,7 @@ impl<J> Queue<J> {
                 return Growing::Closed;
             }
             let taken = self.taken.load(Ordering::Acquire);
-            let waiting = self.jobs.len();
+            let waiting = self.living();
             // Only the closing of the queue ends this wait early.
             let until = Instant::now() + GROWTH_DELAY;
             while !growth.closed && !self.grow.wait_until(&mut growth, until).timed_out() {}
@@ -95,7 +95,7 @@ impl<J> Queue<J> {
             let (starting, room) = self.room();
             // Jobs leave in order: those beyond the ones taken since have waited through the whole delay. Workers that are
             // on their way will take theirs.
-            let late = waiting.saturating_sub(passed).min(self.jobs.len()).saturating_sub(starting).min(room);
+            let late = waiting.saturating_sub(passed).min(self.living()).saturating_sub(starting).min(room);
             if late > 0 && !growth.closed && self.idle_count.load(Ordering::Relaxed) == 0 {
                 self.starting.fetch_add(late, Ordering::AcqRel);
                 return Growing::More(late);

@@ -27,7 +27,7 @@
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-use super::{Queue, Seat};
+use super::{Queue, Seat, Waiting};
 use crate::jitter;
 
 /// A handler that is over in this time is quick.
@@ -83,7 +83,7 @@ impl Watch {
     }
 }
 
-impl<J> Queue<J> {
+impl<J: Waiting> Queue<J> {
     /// Whether workers run side by side, as they do without a GIL.
     pub fn is_parallel(&self) -> bool {
         self.parallel
@@ -190,7 +190,7 @@ impl<J> Queue<J> {
 
     /// How long new jobs would do nothing but wait behind those that wait already. IO thread.
     pub fn slack(&self) -> Option<Duration> {
-        let waiting = self.jobs.len();
+        let waiting = self.living();
         // Workers that run side by side may be through with them at any moment, and those that are stuck never.
         (waiting >= SLACK_JOBS && !self.parallel && !self.is_stalled())
             .then(|| (SLACK_EACH * waiting.min(SLACK_JOBS_MAX) as u32).saturating_sub(SLACK_WAKE))

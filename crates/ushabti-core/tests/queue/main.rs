@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use ushabti_core::queue::{Growing, Pushed, Queue, Seat, TICK, Taken, Watch};
+use ushabti_core::queue::{Growing, Pushed, Queue, Seat, TICK, Taken, Waiting, Watch};
+
+mod ghosts;
 
 /// A job that waits for so long while workers are idle was forgotten. A worker's sleep ends by a wake alone, unless it
 /// has patience to lose, which is longer than this.
@@ -41,17 +43,33 @@ impl Random {
     }
 }
 
-fn queue(workers_min: usize, workers_max: usize, worker_idle: Duration) -> Queue<usize> {
+/// A job of the tests that give none up.
+#[derive(Debug, PartialEq, Eq)]
+struct Number(usize);
+
+impl Waiting for Number {
+    fn take_up(&self) -> bool {
+        true
+    }
+
+    fn is_given_up(&self) -> bool {
+        false
+    }
+
+    fn bury(self) {}
+}
+
+fn queue(workers_min: usize, workers_max: usize, worker_idle: Duration) -> Queue<Number> {
     Queue::new(64, workers_min, workers_max, worker_idle, false)
 }
 
-fn run(queue: &Queue<usize>, seat: &Seat) {
+fn run(queue: &Queue<Number>, seat: &Seat) {
     queue.running(seat, Instant::now());
 }
 
 /// The one thread that pushes, as the IO thread is.
 struct Pusher<'a> {
-    queue: &'a Queue<usize>,
+    queue: &'a Queue<Number>,
     done: &'a [AtomicU8],
     done_count: &'a AtomicUsize,
     pushed: usize,
@@ -61,13 +79,13 @@ struct Pusher<'a> {
 }
 
 impl<'a> Pusher<'a> {
-    fn new(queue: &'a Queue<usize>, done: &'a [AtomicU8], done_count: &'a AtomicUsize) -> Self {
+    fn new(queue: &'a Queue<Number>, done: &'a [AtomicU8], done_count: &'a AtomicUsize) -> Self {
         Self { queue, done, done_count, pushed: 0, is_watching: false, watch: Watch::default(), ticked: Instant::now() }
     }
 
     /// Pushes the next job; false when the queue is full or closed.
     fn push(&mut self) -> bool {
-        match self.queue.push(self.pushed, Instant::now()) {
+        match self.queue.push(Number(self.pushed), Instant::now()) {
             Ok(pushed) => {
                 self.pushed += 1;
                 self.is_watching |= pushed == Pushed::Deferred;
@@ -141,7 +159,7 @@ impl<'a> Pusher<'a> {
 }
 
 /// Runs `push` beside so many workers, which enter again if they are struck off before the queue is closed.
-fn with_workers(queue: &Queue<usize>, workers: usize, push: impl FnOnce(&mut Pusher<'_>)) {
+fn with_workers(queue: &Queue<Number>, workers: usize, push: impl FnOnce(&mut Pusher<'_>)) {
     let done: Vec<AtomicU8> = (0..JOBS_MAX).map(|_| AtomicU8::new(0)).collect();
     let (done_count, closed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -151,7 +169,7 @@ fn with_workers(queue: &Queue<usize>, workers: usize, push: impl FnOnce(&mut Pus
                 let mut random = Random::of(number);
                 while closed.load(Ordering::Acquire) == 0 {
                     let seat = queue.enter();
-                    while let Taken::Job(job) = queue.take(&seat) {
+                    while let Taken::Job(Number(job)) = queue.take(&seat) {
                         random.dawdle();
                         run(queue, &seat);
                         random.dawdle();
@@ -167,7 +185,7 @@ fn with_workers(queue: &Queue<usize>, workers: usize, push: impl FnOnce(&mut Pus
     });
 }
 
-struct CloseAtEnd<'a>(&'a Queue<usize>, &'a AtomicUsize);
+struct CloseAtEnd<'a>(&'a Queue<Number>, &'a AtomicUsize);
 
 impl Drop for CloseAtEnd<'_> {
     fn drop(&mut self) {
@@ -298,11 +316,11 @@ fn job_that_is_pushed_amid_another_is_not_left_to_the_worker_that_waits_for_it()
         for _ in 0..2 {
             scope.spawn(|| {
                 let seat = queue.enter();
-                while let Taken::Job(job) = queue.take(&seat) {
+                while let Taken::Job(Number(job)) = queue.take(&seat) {
                     run(&queue, &seat);
                     if job == 0 {
                         // This worker is hot now, and nobody keeps the watch: who counts on it waits for ever.
-                        queue.push_amid_job(1, Instant::now());
+                        queue.push_amid_job(Number(1), Instant::now());
                         let other = told.lock().expect("nobody panics with it").recv_timeout(FORGOTTEN);
                         assert_eq!(other, Ok(1), "the other worker was not woken");
                         queue.close();
@@ -313,12 +331,12 @@ fn job_that_is_pushed_amid_another_is_not_left_to_the_worker_that_waits_for_it()
             });
         }
         wait_until("both are idle", || queue.stats().idle == 2);
-        assert_eq!(queue.push(0, Instant::now()), Ok(Pushed::Awaited));
+        assert_eq!(queue.push(Number(0), Instant::now()), Ok(Pushed::Awaited));
     });
 }
 
 /// What the thread that starts workers is told, as it is told.
-fn told(queue: &Arc<Queue<usize>>) -> Receiver<Growing> {
+fn told(queue: &Arc<Queue<Number>>) -> Receiver<Growing> {
     let (tell, told) = channel();
     let queue = Arc::clone(queue);
     std::thread::spawn(move || {

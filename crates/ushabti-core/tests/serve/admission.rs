@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ushabti_core::config::Config;
 use ushabti_core::routes::Policy;
 use ushabti_core::stats::{Reason, Stats};
 
 use crate::churn::Random;
-use crate::client::{post, request};
+use crate::client::{Client, post, request};
 use crate::running::{Running, config};
 
 fn refusals(stats: &Stats, reason: Reason) -> u64 {
@@ -61,6 +62,127 @@ fn who_waits_at_a_gate_when_the_server_is_closed_is_counted() {
     running.wait_until("all were given away", |stats| stats.dispatched == 4);
     assert_eq!(running.server.close(), 3);
     running.gate.open();
+}
+
+/// A server whose only worker is held, with room for two that wait.
+fn held(change: impl FnOnce(&mut Config), policy: &Policy) -> (Running, Client) {
+    let mut config = config();
+    config.queue_max = 2;
+    change(&mut config);
+    let running = Running::start_with(config, policy, 1);
+    let mut first = running.connect();
+    first.send(request("/gate").as_bytes());
+    running.gate.wait_for(1);
+    // The worker may have come to it sooner than it was counted.
+    running.wait_until("it was given away", |stats| stats.dispatched == 1);
+    (running, first)
+}
+
+/// Two clients ask, and wait.
+fn waiting(running: &Running) -> Vec<Client> {
+    let before = running.stats().dispatched;
+    let mut clients: Vec<_> = (0..2).map(|_| running.connect()).collect();
+    for client in &mut clients {
+        client.send(post("/echo", "waits").as_bytes());
+    }
+    running.wait_until("both were given away", |stats| stats.dispatched == before + 2);
+    clients
+}
+
+/// Nobody waits, though the worker has not come by: there is room for two, and for no more.
+fn assert_there_is_room(running: &Running, first: &mut Client) {
+    assert_eq!(running.waiting(), 0);
+    let mut others = waiting(running);
+    assert_eq!(running.waiting(), 2);
+    assert_eq!(running.connect().get("/echo").status, 503);
+    running.gate.open();
+    for client in &mut others {
+        assert_eq!(client.answer().body, b"waits");
+    }
+    assert_eq!(first.answer().body, b"passed");
+}
+
+#[test]
+fn who_leaves_while_it_waits_leaves_its_room_to_others() {
+    for is_reset in [true, false] {
+        let (running, mut first) = held(|_| {}, &Policy::default());
+        for round in 1..=20 {
+            for client in waiting(&running) {
+                if is_reset {
+                    client.vanish();
+                }
+            }
+            // At once, not when a worker comes by. A close is only known to be one when the client has been asked.
+            running.wait_until("both were noted", |stats| stats.abandoned == 2 * round);
+            running.wait_until("nothing is left of them", |stats| stats.connections_open == 1);
+            if !is_reset {
+                break;
+            }
+        }
+        assert_there_is_room(&running, &mut first);
+        let stats = running.stop();
+        assert_eq!(stats.answers[0], stats.abandoned, "{stats:?}");
+    }
+}
+
+#[test]
+fn who_was_told_that_it_waits_too_long_leaves_its_room_to_others() {
+    let (running, mut first) =
+        held(|config| config.queue_timeout = Some(Duration::from_millis(50)), &Policy::default());
+    for round in 1..=3 {
+        let mut late = waiting(&running);
+        for client in &mut late {
+            assert_eq!(client.answer().status, 503);
+        }
+        assert_eq!(running.waiting(), 0);
+        // The connections go on: what is asked next on one of them waits in its own right.
+        late[0].send(request("/echo").as_bytes());
+        running.wait_until("it was given away", |stats| stats.dispatched == 1 + 3 * round);
+        assert_eq!(late[0].answer().status, 503);
+    }
+    running.gate.open();
+    assert_eq!(first.answer().body, b"passed");
+    let stats = running.stop();
+    assert_eq!((refusals(&stats, Reason::QueueTimeout), refusals(&stats, Reason::QueueFull)), (9, 0));
+    assert_eq!((stats.answers[5], stats.abandoned), (9, 0));
+}
+
+#[test]
+fn who_was_told_that_its_answer_is_late_leaves_its_room_to_others() {
+    let policy = Policy { deadline: Some(Duration::from_millis(100)), ..Policy::default() };
+    let (running, mut first) = held(|_| {}, &policy);
+    assert_eq!(first.answer().status, 504);
+    for _ in 0..3 {
+        for client in &mut waiting(&running) {
+            assert_eq!(client.answer().status, 504);
+        }
+        assert_eq!(running.waiting(), 0);
+    }
+    running.gate.open();
+    let stats = running.stop();
+    assert_eq!((refusals(&stats, Reason::Deadline), refusals(&stats, Reason::QueueFull)), (7, 0));
+}
+
+#[test]
+fn who_leaves_the_line_at_a_gate_does_not_wait_there() {
+    let policy = Policy { concurrency: Some(1), queue: Some(2), ..Policy::default() };
+    let (running, mut first) = held(|_| {}, &policy);
+    for round in 1..=20 {
+        for client in waiting(&running) {
+            client.vanish();
+        }
+        running.wait_until("both were noted", |stats| stats.abandoned == 2 * round);
+        assert_eq!(running.server.shared().waiting_at_gates(), 0);
+    }
+    let mut others = waiting(&running);
+    assert_eq!(running.server.shared().waiting_at_gates(), 2);
+    assert_eq!(running.connect().get("/echo").status, 503);
+    running.gate.open();
+    assert_eq!(first.answer().body, b"passed");
+    for client in &mut others {
+        assert_eq!(client.answer().body, b"waits");
+    }
+    running.stop();
 }
 
 #[test]

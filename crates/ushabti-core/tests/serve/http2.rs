@@ -310,6 +310,33 @@ fn a_full_queue_is_answered_503() {
 }
 
 #[test]
+fn a_stream_that_is_reset_while_it_waits_leaves_its_room_to_others() {
+    let mut config = config();
+    config.queue_max = 1;
+    let running = Running::start(config, 1);
+    let client = Client::connect(&running);
+    let (first, _) = client.begin(get("/gate"), true);
+    running.gate.wait_for(1);
+    for round in 1..=20 {
+        let (answer, mut stream) = client.begin(get("/bytes/1"), true);
+        running.wait_until("it waits", |stats| stats.dispatched == 1 + round);
+        stream.send_reset(Reason::CANCEL);
+        drop(answer);
+        running.wait_until("it was noted", |stats| stats.abandoned == round);
+        assert_eq!(running.waiting(), 0);
+    }
+    let (second, _) = client.begin(get("/bytes/1"), true);
+    running.wait_until("it waits", |stats| stats.dispatched == 22);
+    assert_eq!(client.get("/bytes/1").status(), 503);
+    running.gate.open();
+    for answer in [first, second] {
+        assert_eq!(client.finish(answer).expect("an answer").status(), 200);
+    }
+    drop(client);
+    running.stop();
+}
+
+#[test]
 fn a_server_that_stops_finishes_what_it_has_begun_and_says_goodbye() {
     let running = Running::start(config(), 2);
     let client = Client::connect(&running);

@@ -158,6 +158,11 @@ impl Running {
         self.server.shared().counters.read()
     }
 
+    /// How many requests wait for a worker.
+    pub(crate) fn waiting(&self) -> usize {
+        self.server.shared().lanes[DEFAULT_LANE].queue.stats().waiting
+    }
+
     /// Waits until the counters are as told.
     pub(crate) fn wait_until(&self, what: &str, is_so: impl Fn(&Stats) -> bool) {
         let until = Instant::now() + PATIENCE;

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from tests.server.http2_peer import Peer
 from tests.server.waiting import Gate, Log, eventually
 from tests.support import Raw
 from ushabti import ConfigError, Router, Server
@@ -269,6 +270,117 @@ def test_a_request_that_waits_too_long_is_answered_503_and_never_run(serve, gate
         raw.send(HOLD)
         assert raw.read_response().body == b"let go"
     assert counted.calls == 0
+
+
+# ---- what was given up does not wait
+
+
+COUNTED = HOLD.replace(b"hold", b"counted")
+LEAVES = ("reset", "close", "queue_timeout", "deadline")
+
+
+def held_with_room_for_two(serve, gate: Gate, way: str, **options: object):
+    """A server whose only worker is held, room for two that wait, and a handler that is never to be called."""
+    counted = Counted(gate)
+    router = Router()
+    router.get("/hold", gate, deadline="off")
+    router.get("/counted", counted, deadline=0.2 if way == "deadline" else None)
+    options = {"queue_timeout": 0.2} | options if way == "queue_timeout" else options
+    running = serve(router, workers=1, max_queue=2, access_log="text", **options)
+    held = hold(running, 1)
+    gate.wait(1)
+    return running, held[0], counted
+
+
+@pytest.mark.parametrize("way", LEAVES)
+def test_what_was_given_up_leaves_its_room_to_others(serve, gate: Gate, log: Log, way: str) -> None:
+    running, held, counted = held_with_room_for_two(serve, gate, way)
+    status = {"queue_timeout": 503, "deadline": 504}.get(way, 499)
+    for _ in range(3):
+        leaving = hold(running, 2, COUNTED)
+        if status == 499:
+            waiting(running, 2)
+            for raw in leaving:
+                getattr(raw, way)()
+        else:
+            assert [raw.read_response().status for raw in leaving] == [status] * 2
+        waiting(running, 0)
+    # The worker has not come by.
+    stats = running.server.stats()
+    assert stats["workers_idle"] == 0
+    assert stats["requests_abandoned"] == (6 if status == 499 else 0)
+    assert stats["refusals"]["queue_full"] == 0
+    assert stats["lanes"]["default"]["queue_waiting"] == 0
+    eventually(lambda: log.count(f'"GET /counted HTTP/1.1" {status}') == 6)
+    gate.open.set()
+    assert held.read_response().status == 200
+    assert running.get("/hold").status == 200
+    log.wait('"GET /hold HTTP/1.1" 200')
+    assert counted.calls == 0
+    stats = running.server.stats()
+    assert sum(stats["answers"].values()) == 8
+    assert stats["answers"]["discarded"] == (6 if status == 499 else 0)
+    assert log.count('"GET /counted HTTP/1.1"') == 6
+
+
+def test_streams_that_were_reset_leave_their_room_to_others(serve, gate: Gate, log: Log) -> None:
+    running, held, counted = held_with_room_for_two(serve, gate, "reset")
+    with running.connect() as raw:
+        peer = Peer(raw)
+        for _ in range(3):
+            streams = [peer.ask("/counted"), peer.ask("/counted")]
+            waiting(running, 2)
+            for stream in streams:
+                peer.reset(stream)
+            waiting(running, 0)
+        assert running.server.stats()["requests_abandoned"] == 6
+        # What is taken back with the same bytes that ask for it was never waited for.
+        with peer.together():
+            peer.reset(peer.ask("/counted"))
+        others = [peer.ask("/hold"), peer.ask("/hold")]
+        waiting(running, 2)
+        assert running.get("/hold").status == 503
+        gate.open.set()
+        assert [peer.answer(stream)[0] for stream in others] == [200, 200]
+    assert held.read_response().status == 200
+    assert counted.calls == 0
+    eventually(lambda: log.count('"GET /counted HTTP/2" 499') == 7)
+
+
+def test_a_connection_that_ends_gives_up_all_its_streams(serve, gate: Gate) -> None:
+    running, held, counted = held_with_room_for_two(serve, gate, "reset")
+    raw = running.connect()
+    peer = Peer(raw)
+    for _ in range(2):
+        peer.ask("/counted")
+    waiting(running, 2)
+    raw.reset()
+    waiting(running, 0)
+    assert running.server.stats()["requests_abandoned"] == 2
+    gate.open.set()
+    assert held.read_response().status == 200
+    assert counted.calls == 0
+
+
+def test_those_that_wait_keep_their_order_when_others_give_up(serve, gate: Gate) -> None:
+    order: list[str] = []
+    router = Router()
+    router.get("/hold", gate)
+    router.get("/note/{name}", lambda request, name: order.append(name) or name)
+    running = serve(router, workers=1)
+    held = hold(running, 1)
+    gate.wait(1)
+    staying, leaving = [], []
+    for name in range(40):
+        raw = hold(running, 1, HOLD.replace(b"hold", b"note/%d" % name))
+        waiting(running, name + 1)
+        (leaving if name % 3 == 1 else staying).extend(raw)
+    for raw in leaving:
+        raw.reset()
+    waiting(running, len(staying))
+    gate.open.set()
+    assert [raw.read_response().status for raw in held + staying] == [200] * (1 + len(staying))
+    assert order == [str(name) for name in range(40) if name % 3 != 1]
 
 
 # ---- clients with many connections

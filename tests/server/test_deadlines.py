@@ -358,7 +358,7 @@ def test_descriptors_that_late_handlers_hold_are_counted(serve, gate: Gate) -> N
     router = Router()
     router.get("/hold", gate, deadline=0.1)
     router.get("/", lambda request: "")
-    running = serve(router, workers=1, max_connections=5, keep_alive=0.2)
+    running = serve(router, workers=5, max_connections=5, keep_alive=0.2)
     for _ in range(5):
         with running.connect() as raw:
             raw.send(GET % b"/hold")

@@ -43,6 +43,7 @@ def router(let_go: threading.Event) -> Router:
             yield PIECE
 
     @routes.get("/hold")
+    @routes.post("/hold")
     def hold(request: Request) -> str:
         let_go.wait()
         return "let go"

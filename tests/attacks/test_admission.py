@@ -57,3 +57,29 @@ def test_requests_whose_handlers_do_not_come_back_are_504_in_time(effort: int):
             assert {hostile.status for hostile in hostiles} == {504}
             siege.target.let_go()
         eventually(lambda: siege.target.stats()["queue_waiting"] == 0)
+
+
+@pytest.mark.parametrize("body", [0, 256 * 1024])
+def test_clients_that_ask_and_leave_fill_neither_queue_nor_memory(effort: int, body: int):
+    """The workers are stuck all the while, so nobody comes by for what was given up."""
+    at_once, room = 20, 40
+    rounds = (20 if body else 100) * effort
+    ask = b"POST /hold HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % body + b"x" * body
+    with Siege(memory=40 * MIB, workers=WORKERS, max_queue=room, ask=MISSING, expect=MISSED) as siege:
+        before = siege.target.stats()["requests_dispatched"]
+        with crowd(siege.port, WORKERS, HOLD) as held:
+            eventually(lambda: siege.target.stats()["requests_dispatched"] == before + WORKERS)
+            descriptors = siege.target.descriptors()
+            for number in range(rounds):
+                with crowd(siege.port, at_once, ask):
+                    wanted = before + WORKERS + at_once * (number + 1)
+                    eventually(lambda wanted=wanted: siege.target.stats()["requests_dispatched"] == wanted)
+                eventually(lambda: siege.target.stats()["queue_waiting"] == 0)
+            stats = siege.target.stats()
+            assert stats["requests_abandoned"] >= at_once * rounds
+            assert stats["refusals"]["queue_full"] == 0
+            # The healthy client has one.
+            eventually(lambda: siege.target.descriptors() <= descriptors + 1)
+            siege.target.let_go()
+            assault(held, seconds=SLACK_S, until=lambda: all(one.got for one in held))
+            assert {hostile.status for hostile in held} == {200}

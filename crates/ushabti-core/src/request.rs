@@ -211,7 +211,7 @@ impl Ready {
 
     /// Notes that it goes to a queue or a gate now. IO task.
     pub(crate) fn enter(&self, stage: Stage) {
-        let weight = 1 + self.request.body.len() / GHOST_BYTES;
+        let weight = 1 + (self.request.head.size() + self.request.body.len()) / GHOST_BYTES;
         let (whereabouts, exchange) = self.responder.whereabouts();
         whereabouts.enter(exchange, stage, self.request.route, u32::try_from(weight).unwrap_or(u32::MAX));
     }

@@ -229,7 +229,7 @@ fn a_field_block_that_unfolds_without_end_is_refused() {
     let large = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e], vec![b'y'; 4000].as_slice()].concat();
     let unfolding = |times| [fields(0x82, "/bytes/1"), large.clone(), vec![0xbe; times]].concat();
     let mut client = Raw::open(&running);
-    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &unfolding(8)));
+    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &unfolding(16)));
     // h2 answers by itself: the status is a literal, 431, in Huffman's code or not.
     let answer = client.wait_for(HEADERS);
     assert_eq!((answer.stream, answer.payload[0], answer.flags), (1, 0x48, END_STREAM | END_HEADERS));

@@ -153,6 +153,19 @@ impl RequestHead {
         }
     }
 
+    /// How many bytes its lines have.
+    ///
+    /// ```
+    /// use ushabti_proto::http1::head::RequestHead;
+    ///
+    /// let lines = b"GET /live HTTP/1.1\r\nHost: a\r\n";
+    /// assert_eq!(RequestHead::from_lines(lines)?.size(), lines.len());
+    /// # Ok::<(), ushabti_proto::error::ProtocolError>(())
+    /// ```
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The lines of the head as they were received, without what was found in them: for one that is kept for long.
     /// [`RequestHead::from_lines`] makes a head of them again.
     pub fn into_lines(self) -> Box<[u8]> {

@@ -30,7 +30,7 @@ MEMORY = 24 * MIB
         (POST, b"4000\r\n" + b"x" * 0x4000 + b"\r\n", 413),
         (POST + b"0\r\nX: ", b"a" * 1000, 431),
         (POST + b"0\r\n", b"X: y\r\n" * 100, 431),
-        (b"POST /none HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 100, 413),
+        (b"POST /none HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 100, 404),
     ],
     ids=[
         "target",

@@ -356,13 +356,17 @@ def test_a_connection_that_ends_after_a_504_does_not_wait_for_the_handler(serve,
 
 def test_descriptors_that_late_handlers_hold_are_counted(serve, gate: Gate) -> None:
     router = Router()
-    router.get("/hold", gate, deadline=0.1)
+    # Long enough for each of them to be begun: what is given up before holds nothing.
+    router.get("/hold", gate, deadline=1)
     router.get("/", lambda request: "")
     running = serve(router, workers=5, max_connections=5, keep_alive=0.2)
-    for _ in range(5):
-        with running.connect() as raw:
-            raw.send(GET % b"/hold")
-            assert raw.read_response().status == 504
+    held = [running.connect() for _ in range(5)]
+    for raw in held:
+        raw.send(GET % b"/hold")
+    gate.wait(5)
+    for raw in held:
+        assert raw.read_response().status == 504
+        raw.close()
     eventually(lambda: running.server.stats()["connections_open"] == 0)
     assert running.get("/").status == 503
     gate.open.set()

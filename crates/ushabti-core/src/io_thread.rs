@@ -82,8 +82,8 @@ impl Io {
 
 /// After so many turns of tasks the sockets are looked at. Who lets others have a turn waits behind those that are ready by then,
 /// and the workers of a few connections can keep their tasks ready all the time: with 61, as tokio has it, a new request then
-/// waited for as many turns. Fewer cost nothing that could be measured.
-const POLLS_IN_A_ROW: u32 = 8;
+/// waited for as many turns. With 8, requests one by one over HTTP/2 cost some 4 % more; with 16, none that shows.
+const POLLS_IN_A_ROW: u32 = 16;
 
 /// Starts the IO thread, listening on `listeners`. It ends when the server's phase says so.
 pub(crate) fn spawn(server: Arc<Shared>, listeners: Vec<Listener>) -> io::Result<JoinHandle<()>> {

@@ -111,7 +111,10 @@ def _http2() -> Iterator[tuple[int, bytes]]:
         yield 0, b"\n".join([b":method " + method, b":path " + rest.partition(b" ")[0], *fields])
         yield 1, b"\n".join(fields)
     yield 0, b":method CONNECT\n:authority a:1"
-    yield 0, b":method CONNECT\n:protocol websocket\n:path /ws\n:authority a\nhost A\ncookie a=1\nte trailers\ncookie b=2"
+    yield (
+        0,
+        b":method CONNECT\n:protocol websocket\n:path /ws\n:authority a\nhost A\ncookie a=1\nte trailers\ncookie b=2",
+    )
     # A field block in three frames, a ping, content, the end of a stream, and settings of which half is there.
     headers = _http2_frame(1, 0, b"\x82") + _http2_frame(9, 0, b"\x86") + _http2_frame(9, 4, b"\x84")
     data = _http2_frame(0, 0, b"") + _http2_frame(0, 0, b"abc") + _http2_frame(0, 1, b"")

@@ -1,5 +1,7 @@
 """Clients that take more than their share, and handlers that do not come back: others have room, all get an answer."""
 
+import functools
+
 import pytest
 
 from tests.attacks.crowd import assault, crowd
@@ -70,10 +72,13 @@ def test_clients_that_ask_and_leave_fill_neither_queue_nor_memory(effort: int, b
         with crowd(siege.port, WORKERS, HOLD) as held:
             eventually(lambda: siege.target.stats()["requests_dispatched"] == before + WORKERS)
             descriptors = siege.target.descriptors()
+
+            def are_in(count: int) -> bool:
+                return bool(siege.target.stats()["requests_dispatched"] == before + WORKERS + count)
+
             for number in range(rounds):
                 with crowd(siege.port, at_once, ask):
-                    wanted = before + WORKERS + at_once * (number + 1)
-                    eventually(lambda wanted=wanted: siege.target.stats()["requests_dispatched"] == wanted)
+                    eventually(functools.partial(are_in, at_once * (number + 1)))
                 eventually(lambda: siege.target.stats()["queue_waiting"] == 0)
             stats = siege.target.stats()
             assert stats["requests_abandoned"] >= at_once * rounds

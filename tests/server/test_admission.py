@@ -8,7 +8,7 @@ import pytest
 from tests.server.http2_peer import Peer
 from tests.server.waiting import Gate, Log, eventually
 from tests.support import Raw
-from ushabti import ConfigError, Router, Server
+from ushabti import ConfigError, Request, Router, Server
 
 HOLD = b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n"
 HELLO = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -284,7 +284,7 @@ def held_with_room_for_two(serve, gate: Gate, way: str, **options: object):
     counted = Counted(gate)
     router = Router()
     router.get("/hold", gate, deadline="off")
-    router.get("/counted", counted, deadline=0.2 if way == "deadline" else None)
+    router.get("/counted", counted, deadline=0.2 if way == "deadline" else "off")
     options = {"queue_timeout": 0.2} | options if way == "queue_timeout" else options
     running = serve(router, workers=1, max_queue=2, access_log="text", **options)
     held = hold(running, 1)
@@ -366,15 +366,21 @@ def test_those_that_wait_keep_their_order_when_others_give_up(serve, gate: Gate)
     order: list[str] = []
     router = Router()
     router.get("/hold", gate)
-    router.get("/note/{name}", lambda request, name: order.append(name) or name)
+
+    @router.get("/note/{name}")
+    def note(request: Request, name: str) -> str:
+        order.append(name)
+        return name
+
     running = serve(router, workers=1)
     held = hold(running, 1)
     gate.wait(1)
-    staying, leaving = [], []
+    staying: list[Raw] = []
+    leaving: list[Raw] = []
     for name in range(40):
-        raw = hold(running, 1, HOLD.replace(b"hold", b"note/%d" % name))
+        asked = hold(running, 1, HOLD.replace(b"hold", b"note/%d" % name))
         waiting(running, name + 1)
-        (leaving if name % 3 == 1 else staying).extend(raw)
+        (leaving if name % 3 == 1 else staying).extend(asked)
     for raw in leaving:
         raw.reset()
     waiting(running, len(staying))

@@ -210,7 +210,9 @@ fn trailers_have_no_place_in_a_tunnel() {
     tunnel.sender.send_trailers(HeaderMap::new()).expect("the stream is open");
     let end = std::iter::repeat_with(|| tunnel.read()).find(|read| !matches!(read, Ok(true)));
     assert_eq!(end.expect("it ends").expect_err("it is reset").reason(), Some(Reason::PROTOCOL_ERROR));
-    assert_eq!(running.ledger.only().closing.map(|closing| closing.code), Some(1006));
+    // It may have come before the worker that agrees has given its socket away.
+    let life = running.ledger.only();
+    assert!(life.discarded || life.closing.as_ref().is_some_and(|closing| closing.code == 1006), "{life:?}");
     running.stop();
 }
 

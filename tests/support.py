@@ -11,13 +11,22 @@ from typing import NamedTuple, Self
 from ushabti.routing import Router
 from ushabti.server import Address, Server
 
-__all__ = ["Answer", "BadAnswer", "Raw", "Running"]
+__all__ = ["Answer", "BadAnswer", "Raw", "Running", "unverified"]
 
 # What a client waits before it gives up. Far above what a loaded machine needs, below the limit of one test.
 PATIENCE_S = 10.0
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2}) [\t -~\x80-\xff]*")
 _FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*", re.DOTALL)
+
+
+def unverified(*protocols: str) -> ssl.SSLContext:
+    """TLS with whoever is there, as each server for development has a certificate of its own; ``protocols`` by ALPN."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    return context
 
 
 class BadAnswer(AssertionError):

@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import signal
-import ssl
 import threading
 from pathlib import Path
 from typing import Any, Self
@@ -13,9 +12,9 @@ import pytest
 
 from tests.server.process import Process
 from tests.server.waiting import eventually
-from tests.support import Raw
+from tests.support import Raw, unverified
 
-__all__ = ["MIB", "Siege", "needs_linux", "unverified"]
+__all__ = ["MIB", "Siege", "needs_linux"]
 
 MIB = 2**20
 HELLO = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -26,13 +25,6 @@ PATIENCE_S = 20.0
 REST_S = 20.0
 
 needs_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-
-
-def unverified() -> ssl.SSLContext:
-    """TLS with whoever is there: the certificate is made anew by each server."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 class Target(Process):

@@ -8,9 +8,9 @@ import pytest
 
 from tests.attacks.crowd import assault, crowd
 from tests.attacks.program import BIG_BYTES
-from tests.attacks.siege import MIB, Siege, needs_linux, unverified
+from tests.attacks.siege import MIB, Siege, needs_linux
 from tests.server.waiting import eventually
-from tests.support import Raw
+from tests.support import Raw, unverified
 
 pytestmark = [pytest.mark.attack, pytest.mark.time_limit(240), needs_linux]
 

@@ -6,7 +6,6 @@ Clients come and go at random while the server is asked what it does. A book of 
 import contextlib
 import gc
 import re
-import ssl
 import threading
 from collections import Counter
 
@@ -15,7 +14,7 @@ import pytest
 from tests.server.straining import PLACES, Book, Client, Deferrer, application
 from tests.server.straining_http2 import StreamClient
 from tests.server.waiting import Log, eventually
-from tests.support import Raw, Running
+from tests.support import Raw, Running, unverified
 
 # Until what clients have left behind is cleared away: one that has closed its side is asked again every second.
 REST_S = 20.0
@@ -60,14 +59,6 @@ def is_at_rest(running: Running) -> bool:
     answered = sum(stats["answers"].values()) - stats["answers_without_worker"]
     left = ("connections_open", "queue_waiting", "workers_busy", "websockets_open")
     return not any(stats[name] for name in left) and answered == stats["requests_dispatched"]
-
-
-def unverified(*protocols: str) -> ssl.SSLContext:
-    """TLS with whoever is there."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(protocols)
-    return context
 
 
 def strain(serve, book: Book, rounds: int, *, leaves: bool, kind: type[Client], encrypted: bool) -> Running:

@@ -17,6 +17,7 @@ from tests.certificates import Authority, Identity, trusting
 from tests.server.conftest import LOOPBACK
 from tests.server.test_cli import Command
 from tests.server.waiting import Log, eventually
+from tests.support import unverified
 from ushabti import ConfigError, Server, ServerStateError
 from ushabti.testing import Client, running
 
@@ -30,12 +31,10 @@ def hello(request: object) -> str:
 
 def shown_by(client: Client) -> bytes:
     """The certificate that a new connection is shown."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     address = client.server.address  # type: ignore[union-attr]
     with (
         socket.create_connection((address.host, address.port), 10) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as wrapped,
+        unverified().wrap_socket(plain, server_hostname="localhost") as wrapped,
     ):
         return wrapped.getpeercert(binary_form=True) or b""
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.certificates import Authority, Identity, trusting
+from tests.support import unverified
 from ushabti import Request, Router
 from ushabti.testing import Client, running
 
@@ -53,13 +54,6 @@ def shown_to(port: int, name: str | None, context: ssl.SSLContext) -> bytes:
         return wrapped.getpeercert(binary_form=True) or b""
 
 
-def anyone() -> ssl.SSLContext:
-    """A client that trusts everybody."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
 def test_a_handler_sees_what_was_agreed_on(authority: Authority, identity: Identity) -> None:
     context = trusting(authority)
     context.set_alpn_protocols(["http/1.1"])
@@ -97,7 +91,7 @@ def test_both_versions_are_spoken_with_both_kinds_of_key(authority: Authority, v
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
 def test_old_versions_are_refused(identity: Identity) -> None:
-    context = anyone()
+    context = unverified()
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     with running(router, **identity.options) as client, pytest.raises(ssl.SSLError):
@@ -138,7 +132,7 @@ def test_certificates_are_chosen_by_name(authority: Authority, identity: Identit
             ("unknown.example", identity),
             (None, identity),
         ):
-            assert shown_to(port, name, anyone()) == wanted.der, name
+            assert shown_to(port, name, unverified()) == wanted.der, name
 
 
 def test_the_certificate_of_a_client_is_seen(authority: Authority, identity: Identity) -> None:
@@ -193,7 +187,7 @@ def test_a_certificate_for_development_is_made_at_the_start() -> None:
         server = client.server
         assert server is not None
         made = server._core.tls_self_signed_certificate()
-        assert made == shown_to(server.address.port, None, anyone())
+        assert made == shown_to(server.address.port, None, unverified())
         assert hashlib.sha256(made or b"").hexdigest() in server._greeting()
         assert client.get("/tls").json()["scheme"] == "https"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -291,11 +291,16 @@ impl Task {
     fn see_to_noted(&mut self) {
         let mut noted = std::mem::take(&mut self.noted);
         for stream in noted.drain(..) {
-            if self.entries.get(stream.key).is_some_and(|entry| Arc::ptr_eq(&entry.stream, &stream)) {
+            if self.has(&stream) {
                 self.advance(stream.key);
             }
         }
         self.noted = noted;
+    }
+
+    /// Whether the exchange of the stream goes on. Its place may be another's by now.
+    fn has(&self, stream: &Arc<Stream>) -> bool {
+        self.entries.get(stream.key).is_some_and(|entry| Arc::ptr_eq(&entry.stream, stream))
     }
 
     fn advance(&mut self, key: usize) {

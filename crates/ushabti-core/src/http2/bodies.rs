@@ -20,10 +20,8 @@ impl Task {
     /// Has a stream wait whose body comes, if that of the connection is more than they may hold.
     pub(super) fn bound_bodies(&mut self, key: usize) {
         let entry = &self.entries[key];
-        if entry.incoming.as_ref().is_none_or(|incoming| incoming.waits) || self.held <= self.held_max(key) {
-            return;
-        }
-        if self.may_go_on(key) {
+        let is_read = entry.incoming.as_ref().is_some_and(|incoming| !incoming.waits);
+        if !is_read || self.held <= self.held_max(key) || self.may_go_on(key) {
             return;
         }
         let entry = &mut self.entries[key];
@@ -51,7 +49,7 @@ impl Task {
         let mut expected = self.held;
         for stream in std::mem::take(&mut self.waiting) {
             let key = stream.key;
-            if !self.entries.get(key).is_some_and(|entry| Arc::ptr_eq(&entry.stream, &stream)) {
+            if !self.has(&stream) {
                 continue;
             }
             if expected > self.held_max(key) && !self.may_go_on(key) {

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 
 /// Pieces are put together up to this size.
 const CHUNK_MAX: usize = 16 * 1024;
+/// While the socket has not taken what was sent before, less than this is not worth a frame: there may be more when it has.
+const WORTHWHILE: usize = 4 * 1024;
 
 /// What is to be added, made ready before the lock is taken under which it is.
 pub(super) enum Piece<'a> {
@@ -56,6 +58,11 @@ impl Chunks {
     /// Bytes of all of them.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// There is something, and so little that it can wait for the socket.
+    pub(super) fn is_little(&self) -> bool {
+        (1..WORTHWHILE).contains(&self.bytes)
     }
 
     pub(super) fn take(&mut self) -> VecDeque<Vec<u8>> {

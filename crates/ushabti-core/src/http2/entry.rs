@@ -26,9 +26,6 @@ use crate::link::Exchange;
 use crate::reply::Refusal;
 use crate::request::Request;
 
-/// While the socket has not taken what was sent before, less than this is not worth a frame: there may be more when it has.
-pub(super) const WORTHWHILE: usize = 4 * 1024;
-
 /// What is left of what was put down to be sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Left {
@@ -227,10 +224,9 @@ impl Entry {
     fn take(&mut self, is_blocked: bool) -> (Left, bool) {
         let Self { stream, parts, end, .. } = self;
         let (left, agrees) = stream.look(|outbox| {
-            let is_little = (1..WORTHWHILE).contains(&outbox.chunks.bytes());
             let left = if !parts.is_empty() {
                 Left::ToFollow
-            } else if is_blocked && is_little && outbox.end.is_none() && !outbox.agrees {
+            } else if is_blocked && outbox.chunks.is_little() && outbox.end.is_none() && !outbox.agrees {
                 Left::Held
             } else {
                 parts.extend(outbox.chunks.take().into_iter().map(Bytes::from));

@@ -24,7 +24,7 @@ use h2::{Reason, RecvStream};
 use parking_lot::{Condvar, Mutex};
 
 use super::chunks::{Chunks, Piece};
-use super::entry::{Entry, Fate, WORTHWHILE};
+use super::entry::{Entry, Fate};
 use super::stream::Stream;
 use crate::channel::Channel;
 use crate::clock::Tick;
@@ -318,7 +318,7 @@ impl Pipe {
             // A client that has ended its side in good order is told so in turn (RFC 8441 section 5).
             let ends = output.is_ended || (is_left && self.is_read);
             let bytes = output.frames.bytes();
-            entry.is_held = is_blocked && !ends && (1..WORTHWHILE).contains(&bytes);
+            entry.is_held = is_blocked && !ends && output.frames.is_little();
             let takes = !waits && !entry.is_held;
             let frames = if takes { output.frames.take() } else { VecDeque::new() };
             output.taken += if takes { bytes } else { 0 };

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import queue
 import signal
 import sys
 import threading
@@ -23,6 +22,7 @@ from ushabti.dump import Dump
 from ushabti.errors import ConfigError, ServerStateError
 from ushabti.logs import AccessWriter, LogThread, set_up
 from ushabti.options import Options
+from ushabti.orders import Orders
 from ushabti.patterns import Pattern
 from ushabti.phase import Phase
 from ushabti.routing import Router
@@ -92,9 +92,8 @@ class Server:
         self._until = float("inf")
         self._is_clean = True
         self._left = 0
-        # Signals and calls of `stop`, for the thread in `serve`. Unlike an event or a lock, this queue may be filled
-        # by a signal's handler while the thread that the signal interrupts is waiting at it.
-        self._orders: queue.SimpleQueue[int] = queue.SimpleQueue()
+        # Signals and calls of `stop`, for the thread in `serve`.
+        self._orders = Orders()
         self._signals = 0
         self._obeyed = signals.Obeyed((), ())
         self._dumps_wanted = 0
@@ -300,7 +299,7 @@ class Server:
         """
         set_up()
         self._obeyed = signals.Obeyed.by(self.settings.access_log_file, self.settings.tls_certificates)
-        with signals.handled(self._obeyed.stop + self._obeyed.others, self._on_signal):
+        with self._orders.awaited(self._obeyed.stop + self._obeyed.others, self._on_signal):
             try:
                 if not self._begin(port, host, bind):
                     return self._is_clean
@@ -425,7 +424,8 @@ class Server:
         finally:
             if is_mine:
                 self._shut()
-        self._stopped.wait()
+        while not self._stopped.wait(_SLICE_S):
+            pass
         return self._is_clean
 
     def _refuse_own_threads(self, me: int) -> None:

@@ -1,14 +1,11 @@
-"""The signals that a serving process obeys, and how they are taken and given back."""
+"""The signals that a serving process obeys."""
 
-import contextlib
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-__all__ = ["DUMP", "RELOAD", "REOPEN", "STOP", "Obeyed", "handled"]
+__all__ = ["DUMP", "RELOAD", "REOPEN", "STOP", "Obeyed"]
 
 #: They stop the server; a second one stops it at once.
 STOP = (signal.SIGINT, signal.SIGTERM)
@@ -46,17 +43,3 @@ class Obeyed(NamedTuple):
             else:
                 others += RELOAD
         return cls(stop, others)
-
-
-@contextlib.contextmanager
-def handled(numbers: tuple[int, ...], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Has the signals handled if this is the main thread, and gives them back at the end."""
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            # None: it was not set by Python, and cannot be given back.
-            signal.signal(number, signal.SIG_DFL if earlier is None else earlier)

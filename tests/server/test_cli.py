@@ -197,6 +197,24 @@ def test_a_signal_lets_the_running_request_end(ushabti, number: int) -> None:
     assert command.wait() == 0
 
 
+@pytest.mark.parametrize("thread", ["threading.get_ident()", "threading.main_thread().ident"], ids=["other", "main"])
+def test_signals_are_obeyed_whichever_thread_the_system_gives_them_to(ushabti, tmp_path: Path, thread: str) -> None:
+    """Of two signals in a row Linux gives the second to another thread, if the main one has not woken up yet."""
+    (tmp_path / "signalled.py").write_text(
+        "import signal, threading\n"
+        "def told(request):\n"
+        f"    signal.pthread_kill({thread}, signal.SIGHUP)\n"
+        f"    signal.pthread_kill({thread}, signal.SIGTERM)\n"
+        "    return 'told'\n"
+    )
+    command = ushabti("signalled:told", "--port", "0")
+    command.started()
+    assert command.get("/") == (200, "told")
+    assert command.wait() == 0
+    errors = command.errors()
+    assert "SIGHUP: there are no certificates" in errors and "SIGTERM: stopping" in errors
+
+
 def test_a_second_signal_stops_at_once_and_says_so_in_the_status(ushabti) -> None:
     command = ushabti("shop:router", "--port", "0")
     command.started()

@@ -335,6 +335,9 @@ def test_serve_stops_when_its_ready_function_raises() -> None:
 
 def test_serve_gives_the_signals_back() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    others, mine = socket.socketpair()
+    mine.setblocking(False)
+    signal.set_wakeup_fd(mine.fileno())
     server = Server(hello)
     during: list[Any] = []
 
@@ -344,6 +347,9 @@ def test_serve_gives_the_signals_back() -> None:
 
     assert server.serve(port=0, ready=ready) is True
     assert during[0] == during[1] != before[1]
+    assert signal.set_wakeup_fd(-1) == mine.fileno()
+    others.close()
+    mine.close()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 

@@ -16,7 +16,20 @@ PACKAGE = ROOT / "python" / "ushabti"
 # new arrow between components is the change that deserves the most thought.
 LAYERS = (
     {"errors"},
-    {"_core", "address", "ask", "dump", "exits", "handlers", "metrics", "patterns", "phase", "signals", "values"},
+    {
+        "_core",
+        "address",
+        "ask",
+        "dump",
+        "exits",
+        "handlers",
+        "metrics",
+        "patterns",
+        "phase",
+        "signals",
+        "orders",
+        "values",
+    },
     {"alerts", "responses", "schema"},
     {"tls_options"},
     {"options"},

@@ -1,0 +1,66 @@
+"""What the thread that serves is told: by signals, and by whoever stops the server."""
+
+import contextlib
+import queue
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+__all__ = ["Orders"]
+
+
+class Orders:
+    """Orders for one thread, which waits for them in the order of their coming.
+
+    A signal's handler runs in the main thread, and only when that thread comes to run Python again. The system may give
+    the signal to another thread, as Linux does with one that follows another before the main thread has woken up. Then
+    nothing ends a wait of the main thread on a lock. So it waits for a byte instead, which is sent by whichever thread
+    the system has chosen (:func:`signal.set_wakeup_fd`).
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._bell: socket.socket | None = None
+        self._ear: socket.socket | None = None
+
+    def put(self, order: int) -> None:
+        """Gives an order, by any thread and by handlers of signals: it takes no lock of Python and never waits."""
+        self._queue.put(order)
+        # The order comes before its byte: who has heard the byte finds it. If there is no bell yet, `get` looks first.
+        if bell := self._bell:
+            # Full: there is enough to be heard. Closed: nobody waits any more.
+            with contextlib.suppress(OSError):
+                bell.send(b"\0")
+
+    def get(self) -> int:
+        """Waits for the next order; within :meth:`awaited`."""
+        assert self._ear is not None
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._queue.get_nowait()
+            self._ear.recv(4096)
+
+    @contextlib.contextmanager
+    def awaited(self, signals: tuple[int, ...], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+        """Lets orders be waited for. In the main thread it has the signals handled, and gives them back at the end.
+
+        Raises:
+            OSError: There is no descriptor left to wait on.
+        """
+        with contextlib.ExitStack() as undo:
+            self._ear, self._bell = map(undo.enter_context, socket.socketpair())
+            self._bell.setblocking(False)
+            if threading.current_thread() is threading.main_thread():
+                earlier = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
+                undo.callback(signal.set_wakeup_fd, earlier)
+                for number in signals:
+                    undo.callback(_give_back, number, signal.signal(number, handler))
+            yield
+
+
+def _give_back(number: int, earlier: Any) -> None:
+    # None: it was not set by Python, and cannot be given back.
+    signal.signal(number, signal.SIG_DFL if earlier is None else earlier)

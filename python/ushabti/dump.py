@@ -3,6 +3,9 @@ without a thread.
 
 A dump is made while everything goes on. The workers' desks are looked at before and after the stacks are taken, so that
 a stack is never shown under a request that its thread had left.
+
+Without the GIL no stack of another thread is read: that thread runs on meanwhile, and CPython does not guard the frames
+of :func:`sys._current_frames` against it. Read all the same, they end the interpreter now and then.
 """
 
 import json
@@ -28,6 +31,8 @@ _HEAD = ("queue_waiting", "requests_deferred", "workers", "workers_busy", "conne
 # Thread, number of the piece of work, and what that is: see `_core.Server.desks`.
 _Task = tuple[str, str, str, int, float, float, float, bool]
 _Desk = tuple[int, int, _Task | None]
+# Code, and the line in it.
+_Place = tuple[CodeType, int | None]
 # Requests, how many more there are, and queues: see `_core.Server.waiting`.
 _Waiting = tuple[list[tuple[str, str, str, int, float, float, bool]], int, list[tuple[str, int, float | None]]]
 
@@ -107,6 +112,7 @@ class Dump(NamedTuple):
         queues: The lanes in which something waits for a worker.
         idle: Names of the workers that wait for work.
         others: Name and stack of every other Python thread.
+        has_stacks: False where the interpreter runs without the GIL: the stacks of other threads cannot be read there.
     """
 
     title: str
@@ -117,6 +123,7 @@ class Dump(NamedTuple):
     queues: list[Queued]
     idle: list[str]
     others: list[tuple[str, list[str]]]
+    has_stacks: bool
 
     @classmethod
     def take(
@@ -140,14 +147,17 @@ class Dump(NamedTuple):
         """
         before = {thread: (number, task) for thread, number, task in desks()}
         blocking = {thread: (socket, since) for thread, socket, since in sockets()}
-        places = {thread: _places(frame) for thread, frame in sys._current_frames().items()}
+        places = {thread: _places(frame) for thread, frame in _frames().items()}
         after = {thread: number for thread, number, task in desks() if task is not None}
         still = {thread: since for thread, _, since in sockets()}
         requests, more, queues = waiting()
-        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        names = {thread.ident: thread.name for thread in threading.enumerate() if thread.ident is not None}
         now = time.monotonic()
         linecache.checkcache()
         stacks = {thread: _lines(some) for thread, some in places.items()}
+        has_stacks = _has_gil()
+        if not has_stacks:
+            stacks = {thread: stacks.get(thread, []) for thread in names}
 
         def name_of(thread: int) -> str:
             return names.get(thread, f"thread {thread}")
@@ -191,6 +201,7 @@ class Dump(NamedTuple):
             [Queued(*queue) for queue in queues],
             sorted(idle),
             others,
+            has_stacks,
         )
 
     def as_text(self) -> str:
@@ -200,6 +211,8 @@ class Dump(NamedTuple):
     def _text(self) -> Iterator[str]:
         counts = ", ".join(f"{name} {number}" for name, number in self.counts.items())
         yield f"==== {escaped(self.title)}: {counts}"
+        if not self.has_stacks:
+            yield "without stacks: they cannot be read while threads run without the GIL"
         for activity in self.busy:
             yield ""
             yield from _text_of(activity)
@@ -272,15 +285,25 @@ def stack_of(thread: int) -> list[str]:
     """The Python stack of a thread by its number (``threading.get_ident``), the outermost frame first.
 
     Returns:
-        Lines without their ends, two for a frame where the source is there; none if there is no such thread.
+        Lines without their ends, two for a frame where the source is there; none if there is no such thread, or if it
+        cannot be read without the GIL.
     """
-    frame = sys._current_frames().get(thread)
-    return [] if frame is None else _lines(_places(frame))
+    return _lines(_places(_frames().get(thread)))
 
 
-def _places(frame: FrameType | None) -> list[tuple[CodeType, int | None]]:
+def _has_gil() -> bool:
+    # It may come on later, with a module that needs it, and never goes.
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
+def _frames() -> dict[int, FrameType]:
+    """Where every thread stands; without the GIL, only where this one does."""
+    return sys._current_frames() if _has_gil() else {threading.get_ident(): sys._getframe()}
+
+
+def _places(frame: FrameType | None) -> list[_Place]:
     """Where a stack stands, the outermost frame first. Quick: its thread may run on meanwhile."""
-    places: list[tuple[CodeType, int | None]] = []
+    places: list[_Place] = []
     while frame is not None and len(places) < _FRAMES_MAX:
         places.append((frame.f_code, frame.f_lineno))
         frame = frame.f_back
@@ -291,7 +314,7 @@ def _places(frame: FrameType | None) -> list[tuple[CodeType, int | None]]:
     return places
 
 
-def _lines(places: list[tuple[CodeType, int | None]]) -> list[str]:
+def _lines(places: list[_Place]) -> list[str]:
     lines = []
     for code, number in places:
         lines.append(f'File "{code.co_filename}", line {number}, in {code.co_name}')

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.server.waiting import Gate, eventually
+from tests.support import HAS_GIL
 from ushabti.routing import Router
 
 HOLD = b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -128,7 +129,7 @@ def test_switch_interval_is_shortened_while_workers_wait_and_put_back(serve, mon
     monkeypatch.setattr(sys, "setswitchinterval", record)
     test_io_goes_on_while_handlers_compute(serve)
     eventually(lambda: sys.getswitchinterval() == before)
-    if getattr(sys, "_is_gil_enabled", lambda: True)():
+    if HAS_GIL:
         assert seen and seen[0] < before
     else:
         assert seen == []

@@ -57,6 +57,17 @@ def test_curl(secure: Running, authority: Authority, version: str, tls: str) -> 
     assert curl(*flags, "--data-binary", "@-", f"{secure.url}/echo", input=b"x" * 300_000) == "x" * 300_000
 
 
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+@pytest.mark.parametrize("length", [(), ("--header", "Transfer-Encoding: chunked")], ids=["told", "untold"])
+@pytest.mark.parametrize(("path", "refusal"), [("/echo", "413 Content Too Large"), ("/nowhere", "404 Not Found")])
+def test_curl_reads_why_its_upload_is_cut_off(
+    serve, identity: Identity, authority: Authority, version: str, length: tuple[str, ...], path: str, refusal: str
+) -> None:
+    running = serve(router(), max_body="1MB", **identity.options)
+    flags = ("--cacert", str(authority.certificate), version, *length, "--data-binary", "@-")
+    assert curl(*flags, f"{running.url}{path}", input=b"x" * 20_000_000).startswith(refusal)
+
+
 def test_curl_shows_its_certificate_and_is_refused_with_a_strange_one(
     secure: Running, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

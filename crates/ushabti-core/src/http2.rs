@@ -27,7 +27,7 @@ use ushabti_proto::error::ProtocolError;
 use ushabti_proto::http1::head::RequestHead;
 
 use crate::clock::{Deadline, Tick, ticks};
-use crate::connection::{DRAIN_GRACE, Place, Progress, SWALLOW_MAX, Vigil, answer, hand_over};
+use crate::connection::{DRAIN_GRACE, LINGER, Place, Progress, SWALLOW_MAX, Vigil, answer, hand_over};
 use crate::destination::Destination;
 use crate::link::{Gauge, LinkIo};
 use crate::reply::Refusal;
@@ -40,6 +40,7 @@ mod chunks;
 mod direct;
 mod ending;
 mod entry;
+mod leftovers;
 mod stream;
 mod timing;
 mod tunnel;
@@ -47,6 +48,7 @@ mod tunnel;
 use budget::Budget;
 use direct::{asks_for_tunnel, direct, fault};
 use entry::{Entry, Fate, Subject};
+use leftovers::Leftovers;
 pub(crate) use stream::Stream;
 use stream::{Agenda, Bell};
 use timing::Writing;
@@ -107,6 +109,7 @@ pub(crate) fn spawn(place: Place, pending: Vec<u8>) {
         budget: Budget::new(now),
         held: 0,
         waiting: Vec::new(),
+        leftovers: Leftovers::default(),
         requests: 0,
         stalled: 0,
         taking: Progress::default(),
@@ -174,6 +177,7 @@ struct Task {
     /// Bytes of bodies that the requests of the connection hold, and the streams that wait until that is less.
     held: u64,
     waiting: Vec<Arc<Stream>>,
+    leftovers: Leftovers,
     /// How many requests have begun to come.
     requests: u64,
     /// Answers for which the client's windows have had no room, and what it takes of all answers since there are some.
@@ -265,6 +269,7 @@ impl Task {
                 Poll::Ready(Some(Err(problem))) => return self.close(Some(&problem), cx),
                 Poll::Ready(None) => return self.close(None, cx),
                 Poll::Pending => {
+                    self.leftovers.read(&mut own);
                     turns += 1;
                     let is_last = turns >= TURNS_IN_A_ROW;
                     if is_last {
@@ -328,7 +333,11 @@ impl Task {
             Fate::Complete(Subject::Refused(refused)) => self.refuse(key, refused.head.as_ref(), &refused.refusal),
             Fate::Faulty(subject, problem) => self.refuse_body(key, &subject, problem),
             Fate::Done => {
-                self.remove(key);
+                let body = self.remove(key).leftover;
+                if let Some(body) = body.filter(|body| !body.is_end_stream()) {
+                    let due = self.leftovers.add(body, now);
+                    self.arm(due, LINGER);
+                }
                 self.budget.answered();
             }
             Fate::Lost => {
@@ -413,7 +422,10 @@ impl Task {
             Err(refused) if !asks && !body.is_end_stream() && refused.is_small() => {
                 entry.receive(Subject::Refused(refused), body, number, SWALLOW_MAX, now);
             }
-            Err(refused) => return self.refuse(key, refused.head.as_ref(), &refused.refusal),
+            Err(refused) => {
+                entry.leftover = Some(body);
+                return self.refuse(key, refused.head.as_ref(), &refused.refusal);
+            }
         }
         let body_timeout = server.config.body_timeout;
         if self.entries[key].incoming.is_some() {
@@ -422,8 +434,7 @@ impl Task {
         self.advance(key);
     }
 
-    /// Answers a request that no worker is given. What is left of its body is nobody's: `h2` tells the client so when the answer is
-    /// out (RFC 9113 section 8.1).
+    /// Answers a request that no worker is given. What is left of its body is nobody's.
     fn refuse(&mut self, key: usize, head: Option<&RequestHead>, refusal: &Refusal) {
         let entry = &self.entries[key];
         let fields: Vec<_> = refusal.fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();

@@ -31,13 +31,13 @@ impl Task {
             self.waiting.push(Arc::clone(&entry.stream));
             return;
         }
-        let incoming = entry.incoming.take().expect("it was looked at just now");
+        let subject = entry.stop_reading();
         self.held -= std::mem::take(&mut entry.held);
         let refusal = Refusal {
             fields: vec![("retry-after", "1".to_owned())],
             ..Refusal::of(503, "the requests of this connection hold as much as they may")
         };
-        self.refuse(key, incoming.subject.head(), &refusal);
+        self.refuse(key, subject.head(), &refusal);
     }
 
     /// Lets streams that wait go on, as far as there is room.

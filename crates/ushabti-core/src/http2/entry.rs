@@ -47,6 +47,8 @@ pub(super) struct Entry {
     sender: Option<SendStream<Bytes>>,
     /// While the request comes.
     pub(super) incoming: Option<Box<Incoming>>,
+    /// What is left of a request that is answered before it has come.
+    pub(super) leftover: Option<RecvStream>,
     /// What may follow a request that asks for a WebSocket.
     pub(super) connect: Option<RecvStream>,
     /// Since it is one.
@@ -149,6 +151,7 @@ impl Entry {
             respond,
             sender: None,
             incoming: None,
+            leftover: None,
             connect: None,
             pipe: None,
             vigil: None,
@@ -175,6 +178,13 @@ impl Entry {
         let progress = Progress::from(now);
         let incoming = Incoming { subject, number, waits: false, body, bytes: 0, bytes_max, progress, continue_wanted };
         self.incoming = Some(Box::new(incoming));
+    }
+
+    /// Has no more read of the request that comes.
+    pub(super) fn stop_reading(&mut self) -> Subject {
+        let incoming = self.incoming.take().expect("the caller has looked whether one comes");
+        self.leftover = Some(incoming.body);
+        incoming.subject
     }
 
     /// Does what there is to do for it. `is_blocked`: the socket has not taken what was sent before.
@@ -281,10 +291,10 @@ impl Entry {
                 }
             }
         };
-        let incoming = self.incoming.take().expect("it was looked at just now");
+        let subject = self.stop_reading();
         Some(match end {
-            Ok(()) => Fate::Complete(incoming.subject),
-            Err(problem) => Fate::Faulty(incoming.subject, problem),
+            Ok(()) => Fate::Complete(subject),
+            Err(problem) => Fate::Faulty(subject, problem),
         })
     }
 

@@ -119,6 +119,9 @@ impl Task {
         for key in self.entries.iter().map(|(key, _)| key).collect::<Vec<_>>() {
             self.expire_stream(key, now, is_slow);
         }
+        if let Some(due) = self.leftovers.expire(now) {
+            self.arm(due, LINGER);
+        }
         if self.is_busy || !self.entries.is_empty() {
             return ControlFlow::Continue(());
         }
@@ -157,8 +160,8 @@ impl Task {
                 self.arm(due, body_timeout);
                 return;
             }
-            let incoming = entry.incoming.take().expect("it was looked at just now");
-            self.refuse_body(key, &incoming.subject, ProtocolError::BodyTimeout);
+            let subject = entry.stop_reading();
+            self.refuse_body(key, &subject, ProtocolError::BodyTimeout);
             return;
         }
         if let Some(stall) = entry.stall() {

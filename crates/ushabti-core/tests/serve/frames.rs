@@ -41,7 +41,7 @@ pub(crate) fn get(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &fields(0x82, path))
 }
 
-fn begin_post(stream: u32, path: &str) -> Vec<u8> {
+pub(crate) fn begin_post(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &fields(0x83, path))
 }
 
@@ -105,8 +105,16 @@ impl Raw {
 
     /// Waits until the server has read all that was sent.
     pub(crate) fn catch_up(&mut self) {
+        self.catch_up_into(&mut Vec::new());
+    }
+
+    /// The same, and keeps what the server has sent.
+    pub(crate) fn catch_up_into(&mut self, frames: &mut Vec<Frame>) {
         self.send(&frame(PING, 0, 0, &[0; 8]));
-        while self.wait_for(PING).flags != 1 {}
+        let is_answer = |frame: &Frame| frame.kind == PING && frame.flags == 1;
+        while !frames.last().is_some_and(is_answer) {
+            frames.push(self.next().expect("the connection has not ended"));
+        }
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {

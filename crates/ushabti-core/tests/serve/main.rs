@@ -3,6 +3,7 @@
 mod admission;
 mod churn;
 mod client;
+mod early_answers;
 mod exchange;
 mod frames;
 mod http2;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::outbox::Parts;
 use super::{BUSY, CLOSE, GONE, Link, MORE, OUTBOX_HIGH, OUTBOX_LOW, QUEUED, SEND_FLAGS, UPGRADED, WAKE};
 use crate::clock::tick_of;
 use crate::jitter;
@@ -104,7 +105,8 @@ impl Link {
         if self.server.is_forked() {
             return Err(Gone::Left);
         }
-        let total = head.len() + body.len();
+        let parts = Parts::new(head, body);
+        let total = parts.len();
         jitter::point();
         let mut outbox = self.outbox.lock();
         jitter::point();
@@ -138,8 +140,7 @@ impl Link {
             }
             return Ok(());
         }
-        outbox.append(&head[sent.min(head.len())..]);
-        outbox.append(&body[sent.saturating_sub(head.len())..]);
+        outbox.append_rest(parts, sent);
         if let Then::Finish { close } = then {
             outbox.end = Some(close);
         }

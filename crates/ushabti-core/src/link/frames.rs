@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use parking_lot::MutexGuard;
 
-use super::{GONE, Link, Outbox, QUEUED, SIGNAL};
+use super::outbox::{Outbox, Parts};
+use super::{GONE, Link, QUEUED, SIGNAL};
 
 /// So much is gathered at most before it is written.
 const GATHER_MAX: usize = 16 * 1024;
@@ -49,7 +50,8 @@ impl Link {
         if self.server.is_forked() {
             return Err(Unsent::Closed);
         }
-        let total = head.len() + payload.len();
+        let parts = Parts::new(head, payload);
+        let total = parts.len();
         let mut outbox = self.outbox.lock();
         if self.has(GONE) || (outbox.is_sealed && !matches!(bound, Bound::Last)) {
             return Err(Unsent::Closed);
@@ -69,8 +71,7 @@ impl Link {
             // What is only held does not wait for the client.
             return Err(Unsent::Full);
         }
-        outbox.append(&head[sent.min(head.len())..]);
-        outbox.append(&payload[sent.saturating_sub(head.len())..]);
+        outbox.append_rest(parts, sent);
         if !gathers {
             self.leave_to_task(outbox);
         }
@@ -114,7 +115,7 @@ impl Link {
         let mut outbox = self.outbox.lock();
         outbox.is_held = false;
         // Otherwise the task is at it.
-        if self.has(QUEUED) || outbox.bytes.is_empty() {
+        if self.has(QUEUED) || !outbox.has_chunks() {
             return;
         }
         let written = self.write_next(&mut outbox);

@@ -73,9 +73,7 @@ impl Link {
     /// exchange.
     pub(crate) fn secure(&self, session: Session, info: Arc<TlsInfo>) {
         let mut outbox = self.outbox.lock();
-        let sealed = outbox.rest().to_vec();
-        outbox.bytes = Vec::new();
-        outbox.written = 0;
+        let sealed = outbox.take_all();
         outbox.secure = Some(Box::new(Secure { session, info, sealed, sent: 0, is_ended: false }));
         self.state.fetch_or(SECURE, Ordering::AcqRel);
     }
@@ -115,16 +113,16 @@ impl Link {
     /// Writes the next of what is in the outbox, once; returns how many bytes the socket took.
     pub(super) fn write_next(&self, outbox: &mut Outbox) -> io::Result<usize> {
         let Some(mut secure) = outbox.secure.take() else {
-            let count = self.send_now(outbox.rest(), &[])?;
-            outbox.written += count;
+            let count = self.send_now(outbox.next(), &[])?;
+            outbox.taken(count);
             return Ok(count);
         };
         let mut result = Ok(());
         if secure.rest().is_empty() {
-            let rest = outbox.rest();
-            let count = rest.len().min(SEAL_AT_ONCE);
-            result = secure.seal(&rest[..count]);
-            outbox.written += count;
+            let next = outbox.next();
+            let count = next.len().min(SEAL_AT_ONCE);
+            result = secure.seal(&next[..count]);
+            outbox.taken(count);
         }
         let result = result.and_then(|()| secure.flush(self));
         outbox.secure = Some(secure);

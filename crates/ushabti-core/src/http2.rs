@@ -333,8 +333,8 @@ impl Task {
             Fate::Complete(Subject::Refused(refused)) => self.refuse(key, refused.head.as_ref(), &refused.refusal),
             Fate::Faulty(subject, problem) => self.refuse_body(key, &subject, problem),
             Fate::Done => {
-                let body = self.remove(key).leftover;
-                if let Some(body) = body.filter(|body| !body.is_end_stream()) {
+                let entry = self.remove(key);
+                if let Some(body) = entry.leftover.or(entry.connect).filter(|body| !body.is_end_stream()) {
                     let due = self.leftovers.add(body, now);
                     self.arm(due, LINGER);
                 }

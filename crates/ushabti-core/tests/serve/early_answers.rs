@@ -1,6 +1,6 @@
 //! HTTP/2: requests that are answered before their body has come.
 
-use crate::frames::{DATA, Frame, HEADERS, RST_STREAM, Raw, WINDOW_UPDATE, begin_post, frame, get};
+use crate::frames::{DATA, Frame, HEADERS, RST_STREAM, Raw, WINDOW_UPDATE, begin_post, connect, frame, get};
 use crate::running::{Running, config};
 
 const NO_ERROR: u32 = 0;
@@ -57,6 +57,19 @@ fn the_client_may_read_the_answer_before_it_is_told_to_stop() {
     assert_eq!((told.stream, told.code()), (1, NO_ERROR));
     client.send(&get(5, "/bytes/1"));
     assert_eq!(resets(&up_to_answer(&mut client, 5)), [0; 0]);
+    drop(client);
+    running.stop();
+}
+
+#[test]
+fn who_is_refused_a_websocket_may_read_why() {
+    let running = running();
+    let mut client = Raw::open(&running);
+    client.send(&connect(1, "/nowhere"));
+    let mut frames = up_to_answer(&mut client, 1);
+    client.send(&get(3, "/bytes/1"));
+    frames.extend(up_to_answer(&mut client, 3));
+    assert_eq!(resets(&frames), [0; 0]);
     drop(client);
     running.stop();
 }

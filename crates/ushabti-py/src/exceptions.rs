@@ -2,7 +2,9 @@
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
+
+use crate::call::call;
 
 mod imported {
     pyo3::import_exception!(ushabti.errors, AlreadyResponded);
@@ -52,7 +54,8 @@ pub(crate) fn log_error(py: Python<'_>, message: &str, error: Option<&PyErr>) {
         if let Some(error) = error {
             options.set_item("exc_info", exception(py, error))?;
         }
-        logger.call_method("error", ("%s", message), Some(&options))?;
+        let error = logger.getattr("error")?;
+        call(&error, [PyString::new(py, "%s").as_any(), PyString::new(py, message).as_any()], Some(&options))?;
         Ok(())
     };
     if let Err(failure) = write() {

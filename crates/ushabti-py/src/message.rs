@@ -6,6 +6,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
 use ushabti_core::websocket::{Message as CoreMessage, MessageKind};
 
 use crate::application::Application;
+use crate::call::call;
 
 /// A message of a client (RFC 6455 section 5.6).
 #[pyclass(frozen, module = "ushabti._core")]
@@ -62,7 +63,7 @@ impl Message {
     ///
     /// Raises `ValueError` if it is none.
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.application.get().loads.bind(py).call1((self.bytes(py),))
+        call(self.application.get().loads.bind(py), [self.bytes(py).as_any()], None)
     }
 
     fn __len__(&self) -> usize {

@@ -14,7 +14,7 @@ use ushabti_core::reply::{BodyProblem, BodyWriter, Length, Promise, Responder};
 use ushabti_core::request::Request as CoreRequest;
 
 use crate::application::Application;
-use crate::call::next;
+use crate::call::{call, iterate, next};
 use crate::exceptions::exception;
 use crate::request::Request;
 
@@ -61,7 +61,7 @@ pub(crate) fn prepare(
     if value.is_instance(application.response.bind(py))? {
         return prepare_response(value, responder, buffer);
     }
-    prepare_response(&application.as_response.bind(py).call1((value,))?, responder, buffer)
+    prepare_response(&call(application.as_response.bind(py), [value], None)?, responder, buffer)
 }
 
 fn prepare_plain(
@@ -233,7 +233,8 @@ fn stream(
         Ok(()) => {}
         Err(error) => {
             // The head is out, so there can be no other answer: the connection ends short of the body's end.
-            if let Err(failure) = application.cut.bind(py).call1((request, exception(py, &error))) {
+            let problem = exception(py, &error).into_any();
+            if let Err(failure) = call(application.cut.bind(py), [request.as_any(), &problem], None) {
                 failure.write_unraisable(py, Some(pieces));
             }
         }
@@ -241,7 +242,7 @@ fn stream(
 }
 
 fn send_pieces(py: Python<'_>, pieces: &Bound<'_, PyAny>, mut writer: BodyWriter) -> PyResult<()> {
-    let pieces = pieces.try_iter()?;
+    let pieces = iterate(pieces)?;
     while let Some(piece) = next(&pieces)? {
         let text;
         let data = if let Ok(bytes) = piece.cast::<PyBytes>() {
@@ -275,7 +276,7 @@ fn send_pieces(py: Python<'_>, pieces: &Bound<'_, PyAny>, mut writer: BodyWriter
 fn close(pieces: &Bound<'_, PyAny>) {
     let py = pieces.py();
     let Ok(method) = pieces.getattr(intern!(py, "close")) else { return };
-    if let Err(error) = method.call0() {
+    if let Err(error) = call(&method, [], None) {
         error.write_unraisable(py, Some(pieces));
     }
 }

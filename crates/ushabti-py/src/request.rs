@@ -20,6 +20,7 @@ use ushabti_proto::http1::head::Version;
 use ushabti_proto::uri;
 
 use crate::application::Application;
+use crate::call::call;
 use crate::calls::Tickets;
 use crate::exceptions::{AlreadyResponded, DeadlineExceeded, Disconnected, ServerStateError, http_error};
 use crate::multidict::{MultiDict, latin1};
@@ -219,7 +220,7 @@ impl Request {
     /// Raises `HTTPError` 400 if it is none.
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let loads = self.application.get().loads.bind(py);
-        loads.call1((self.body(py),)).map_err(|error| {
+        call(loads, [self.body(py).bind(py).as_any()], None).map_err(|error| {
             if error.is_instance_of::<PyValueError>(py) {
                 http_error(400, format!("the body is no JSON: {}", error.value(py)))
             } else if error.is_instance_of::<PyRecursionError>(py) {
@@ -411,7 +412,7 @@ impl Request {
             Some(headers) => (body, status, headers).into_pyobject(py)?,
             None => (body, status).into_pyobject(py)?,
         };
-        let response = application.as_response.bind(py).call1((value,))?;
+        let response = call(application.as_response.bind(py), [value.as_any()], None)?;
         let responder = request
             .take_responder()
             .ok_or_else(|| AlreadyResponded::new_err("this request has been answered already"))?;

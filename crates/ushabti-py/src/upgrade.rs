@@ -8,6 +8,7 @@ use ushabti_core::reply::{Refusal, Responder, UpgradeProblem};
 use ushabti_core::websocket::{Style, Upgraded};
 use ushabti_proto::websocket::handshake::Handshake;
 
+use crate::call::call;
 use crate::exceptions::{AlreadyResponded, Disconnected, HTTPError, http_error};
 use crate::reply::{Field, fields_of};
 use crate::request::Request;
@@ -32,7 +33,7 @@ pub(crate) fn upgrade(
     let py = request.py();
     let application = request.get().application().get();
     let (target, hears, takes_event, is_blocking, deliver): (Py<PyAny>, bool, bool, bool, Py<PyAny>) =
-        application.bind.bind(py).call1((handler,))?.extract()?;
+        call(application.bind.bind(py), [handler.unwrap_or(&py.None().into_bound(py))], None)?.extract()?;
     let fields = fields(py, headers)?;
     let Some(responder) = request.get().take_responder() else {
         return Err(AlreadyResponded::new_err("this request has been answered already"));

@@ -13,6 +13,7 @@ use ushabti_core::request::{Packed, Request as CoreRequest};
 use ushabti_core::websocket::{Outgoing, Received, Sent, Socket, Style};
 
 use crate::application::Application;
+use crate::call::call;
 use crate::message::{Data, Message};
 use crate::request::Request;
 
@@ -273,7 +274,7 @@ impl WebSocket {
     /// Sends a value as JSON in a text message, with the `dumps` of the router; see `send`.
     #[pyo3(signature = (value, wait=None))]
     fn send_json(&self, py: Python<'_>, value: &Bound<'_, PyAny>, wait: Option<f64>) -> PyResult<bool> {
-        let encoded = self.application.get().dumps.bind(py).call1((value,))?;
+        let encoded = call(self.application.get().dumps.bind(py), [value], None)?;
         let text = match encoded.cast::<PyBytes>() {
             Ok(bytes) => PyString::new(py, std::str::from_utf8(bytes.as_bytes())?),
             Err(_) => encoded.cast_into::<PyString>()?,

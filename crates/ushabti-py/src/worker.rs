@@ -237,7 +237,7 @@ fn handle(
         }
         if value.is_none() && !request.get().is_answered() {
             let endpoint = application.endpoint(py, request.get().core().route);
-            return Err(PyErr::from_value(application.nothing.bind(py).call1((endpoint,))?));
+            return Err(PyErr::from_value(call(application.nothing.bind(py), [endpoint], None)?));
         }
         answer(application, request, &value, buffer)
     });
@@ -246,7 +246,7 @@ fn handle(
         if shared.is_forked() {
             return Ok(None);
         }
-        let response = application.fail.bind(py).call1((request, exception(py, &error)))?;
+        let response = call(application.fail.bind(py), [request.as_any(), exception(py, &error).as_any()], None)?;
         // None: an error handler has answered, or deferred its answer.
         if response.is_none() || request.get().is_answered() {
             Ok(None)
@@ -295,7 +295,7 @@ fn answer(
     let py = request.py();
     let Some(responder) = request.get().take_responder() else {
         if !value.is_none() {
-            application.surplus.bind(py).call1((request, value))?;
+            call(application.surplus.bind(py), [request.as_any(), value], None)?;
         }
         return Ok(None);
     };

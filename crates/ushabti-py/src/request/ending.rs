@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use ushabti_core::websocket::Upgraded;
 
 use super::Request;
+use crate::call::call;
 
 /// Whether a request has become a WebSocket.
 pub(super) enum Upgrade {
@@ -95,7 +97,9 @@ impl Drop for Request {
             let application = self.application.get();
             let endpoint = application.endpoint(py, self.core.route);
             let (method, target) = (self.core.head.method(), self.core.head.target());
-            if let Err(failure) = application.dropped.bind(py).call1((endpoint, method, target)) {
+            let (method, target) = (PyString::new(py, method), PyString::new(py, target));
+            let what = [endpoint, method.as_any(), target.as_any()];
+            if let Err(failure) = call(application.dropped.bind(py), what, None) {
                 failure.write_unraisable(py, None);
             }
             if let Some(raised) = raised {

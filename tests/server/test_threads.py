@@ -1,5 +1,6 @@
 """Threads: what each worker has for itself, and every native class used by many threads at once."""
 
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.server.waiting import Log, eventually
+from tests.server.websocketing import dial
 from ushabti import _core
 from ushabti.errors import AlreadyResponded
 from ushabti.routing import Router
@@ -159,6 +161,49 @@ def test_current_is_forgotten_between_requests(serve):
     assert running.get("/").body == b"ok"
     running.stop()
     assert (left, stop) == ([None], [None])
+
+
+def test_what_a_request_sets_in_its_context_the_next_one_of_the_worker_does_not_see(serve):
+    name = contextvars.ContextVar("name", default="nobody")
+    router = Router()
+
+    @router.get("/set")
+    def set_and_stream(request):
+        name.set("ani")
+        yield name.get()
+        name.set("berta")
+        yield name.get()
+
+    router.get("/see")(lambda request: name.get())
+
+    running = serve(router, workers=1)
+    assert [running.get(path).body for path in ("/set", "/see")] == [b"aniberta", b"nobody"]
+
+
+def test_context_of_a_worker_is_that_of_its_hook(serve):
+    name = contextvars.ContextVar("name", default="nobody")
+    router = Router.of(lambda request: name.get())
+    router.on_thread_start(lambda: name.set("worker"))
+    assert serve(router, workers=1).get("/").body == b"worker"
+
+
+def test_what_a_websocket_sets_in_its_context_no_request_sees(serve):
+    name = contextvars.ContextVar("name", default="nobody")
+    router = Router()
+
+    @router.websocket("/socket")
+    def socket(ws, event, message):
+        if message:
+            ws.send(name.get())
+            name.set(message.text)
+
+    router.get("/see")(lambda request: name.get())
+    running = serve(router, workers=1)
+    with dial(running, "/socket") as client:
+        for text in ("ani", "berta"):
+            client.send(text)
+            assert client.read() == "nobody"
+        assert running.get("/see").body == b"nobody"
 
 
 def test_thread_hooks_run_in_each_worker_around_its_requests(serve):

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 mod application;
 mod call;
 mod calls;
+mod context;
 mod desk;
 mod exceptions;
 mod gil;

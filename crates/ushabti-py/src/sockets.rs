@@ -14,6 +14,7 @@ use ushabti_core::websocket::{Event, Fault, Gathered, Message as CoreMessage, So
 
 use crate::application::Application;
 use crate::call::{call, call_method};
+use crate::context::Context;
 use crate::exceptions::{WebSocketError, exception, log_error};
 use crate::message::Message;
 use crate::websocket::{Handler, WebSocket};
@@ -132,6 +133,7 @@ fn name_of(event: &Event) -> &'static str {
 
 fn tell_one(py: Python<'_>, application: &Application, socket: &Bound<'_, WebSocket>, event: Event) {
     let Some(handler) = socket.get().handler(py) else { return };
+    let _context = Context::enter(py);
     let result = match event {
         Event::Message(message) => on_message(application, socket, &handler, message),
         Event::Open => {

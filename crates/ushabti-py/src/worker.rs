@@ -17,6 +17,7 @@ use ushabti_core::{Shared, fork};
 use crate::application::Application;
 use crate::call::call;
 use crate::calls;
+use crate::context::Context;
 use crate::exceptions::{exception, log_error};
 use crate::gil;
 use crate::reply::{Outgoing, prepare};
@@ -227,6 +228,7 @@ fn handle(
     desk: &Desk,
 ) -> Option<Outgoing> {
     let py = request.py();
+    let _context = Context::enter(py);
     CURRENT.with_borrow_mut(|current| current.replace(request.clone().unbind()));
     let result = call_endpoint(application, request).and_then(|value| {
         if shared.is_forked() {

@@ -5,11 +5,16 @@ import queue
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["Orders"]
+from ushabti import signals
+
+__all__ = ["STOP", "Orders"]
+
+#: Not a signal's number: the server stops already.
+STOP = 0
 
 
 class Orders:
@@ -19,9 +24,18 @@ class Orders:
     the signal to another thread, as Linux does with one that follows another before the main thread has woken up. Then
     nothing ends a wait of the main thread on a lock. So it waits for a byte instead, which is sent by whichever thread
     the system has chosen (:func:`signal.set_wakeup_fd`).
+
+    Attributes:
+        obeyed: The signals that are.
+        is_in_hook: Whether a signal that asks for the end is to interrupt the main thread.
+        stops: How many signals have asked for the end.
     """
 
     def __init__(self) -> None:
+        self.obeyed = signals.Obeyed((), ())
+        self.is_in_hook = False
+        self.stops = 0
+        self._dumps = 0
         self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._bell: socket.socket | None = None
         self._ear: socket.socket | None = None
@@ -43,22 +57,40 @@ class Orders:
                 return self._queue.get_nowait()
             self._ear.recv(4096)
 
+    def take_dump(self) -> bool:
+        """Whether a signal has asked for a dump since this was asked last."""
+        wanted, self._dumps = self._dumps > 0, 0
+        return wanted
+
     @contextlib.contextmanager
-    def awaited(self, signals: tuple[int, ...], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    def awaited(self, obeyed: signals.Obeyed) -> Iterator[None]:
         """Lets orders be waited for. In the main thread it has the signals handled, and gives them back at the end.
 
         Raises:
             OSError: There is no descriptor left to wait on.
         """
+        self.obeyed = obeyed
         with contextlib.ExitStack() as undo:
             self._ear, self._bell = map(undo.enter_context, socket.socketpair())
             self._bell.setblocking(False)
             if threading.current_thread() is threading.main_thread():
                 earlier = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
                 undo.callback(signal.set_wakeup_fd, earlier)
-                for number in signals:
-                    undo.callback(_give_back, number, signal.signal(number, handler))
+                for number in (*obeyed.stop, *obeyed.others):
+                    undo.callback(_give_back, number, signal.signal(number, self._on_signal))
             yield
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Only notes the signal. It interrupts the main thread anywhere, so that no lock may be taken here."""
+        if number in self.obeyed.stop:
+            # Of one hang-up both the system and the shell tell.
+            self.stops += number not in signals.RELOAD or not self.stops
+            if self.is_in_hook:
+                # A start that waits for a database, for example. Nothing has been accepted yet.
+                raise KeyboardInterrupt
+        if number in signals.DUMP:
+            self._dumps += 1
+        self.put(number)
 
 
 def _give_back(number: int, earlier: Any) -> None:

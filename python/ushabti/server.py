@@ -9,7 +9,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Any, Unpack
 
 from ushabti import _core, exits, signals
@@ -22,7 +21,7 @@ from ushabti.dump import Dump
 from ushabti.errors import ConfigError, ServerStateError
 from ushabti.logs import AccessWriter, LogThread, set_up
 from ushabti.options import Options
-from ushabti.orders import Orders
+from ushabti.orders import STOP, Orders
 from ushabti.patterns import Pattern
 from ushabti.phase import Phase
 from ushabti.routing import Router
@@ -40,9 +39,6 @@ _SLICE_S = 0.1
 _LEAVE_S = 5.0
 # The same after a stop that had to cut something off: a handler that still runs will not end in time anyway.
 _LEAVE_CUT_S = 0.5
-
-# Not a signal's number: `stop` was called.
-_STOP = 0
 
 
 class Server:
@@ -94,10 +90,6 @@ class Server:
         self._left = 0
         # Signals and calls of `stop`, for the thread in `serve`.
         self._orders = Orders()
-        self._signals = 0
-        self._obeyed = signals.Obeyed((), ())
-        self._dumps_wanted = 0
-        self._is_in_hook = False
         self._addresses: tuple[Address, ...] = ()
         self._redirects: tuple[Address, ...] = ()
 
@@ -248,11 +240,11 @@ class Server:
         self._access.open()
         self._log.start()
         for hook in self._frozen.on_start:
-            self._is_in_hook = True
+            self._orders.is_in_hook = True
             try:
                 hook(self)
             finally:
-                self._is_in_hook = False
+                self._orders.is_in_hook = False
         self._alerts.start()
         self._workers.start()
         self._core.start()
@@ -298,13 +290,12 @@ class Server:
             Exception: What :meth:`start` raises.
         """
         set_up()
-        self._obeyed = signals.Obeyed.by(self.settings.access_log_file, self.settings.tls_certificates)
-        with self._orders.awaited(self._obeyed.stop + self._obeyed.others, self._on_signal):
+        with self._orders.awaited(signals.Obeyed.by(self.settings.access_log_file, self.settings.tls_certificates)):
             try:
                 if not self._begin(port, host, bind):
                     return self._is_clean
             except KeyboardInterrupt:
-                if not self._signals:
+                if not self._orders.stops:
                     raise
                 logger.info("stopped while starting")
                 return True
@@ -322,7 +313,7 @@ class Server:
         return listening(self._addresses, self._redirects, self._core.tls_fingerprint())
 
     def _wait_for_orders(self) -> None:
-        while (order := self._orders.get()) not in (_STOP, *self._obeyed.stop):
+        while (order := self._orders.get()) not in (STOP, *self._orders.obeyed.stop):
             if order in signals.DUMP:
                 self._write_dump()
             elif order in signals.RELOAD and not self.settings.tls_certificates:
@@ -332,31 +323,16 @@ class Server:
                     self.reload_tls()
             else:
                 self.reopen_log()
-        if order != _STOP:
+        if order != STOP:
             logger.info("%s: stopping", signal.Signals(order).name)
 
     def _write_dump(self) -> None:
         """Writes what all threads do to standard error, if a signal has asked for that since the last time."""
-        if self._dumps_wanted:
-            self._dumps_wanted = 0
+        if self._orders.take_dump():
             try:
                 print(self.dump().as_text(), end="", file=sys.stderr, flush=True)
             except Exception:
                 logger.exception("what all threads do could not be written")
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Only notes the signal. It interrupts the main thread anywhere, so that no lock may be taken here."""
-        if number in self._obeyed.stop:
-            # Of one hang-up both the system and the shell tell.
-            self._signals += number not in signals.RELOAD or not self._signals
-            if self._signals > 1:
-                self._until = 0.0
-            if self._is_in_hook:
-                # A start that waits for a database, for example. Nothing has been accepted yet.
-                raise KeyboardInterrupt
-        if number in signals.DUMP:
-            self._dumps_wanted += 1
-        self._orders.put(number)
 
     def _on_failure(self) -> None:
         """The IO thread has failed, which the log tells: nothing is served any more, so nothing should wait for it."""
@@ -409,12 +385,9 @@ class Server:
                 self._until = min(
                     self._until, time.monotonic() + (self.settings.stop_timeout if timeout is None else timeout)
                 )
-                if self._signals > 1:
-                    # The second signal may have come just between the reading and the writing of this.
-                    self._until = 0.0
                 if is_mine:
                     self._phase, self._actor = Phase.STOPPING, me
-            self._orders.put(_STOP)
+            self._orders.put(STOP)
             if found is Phase.RUNNING:
                 self._drain()
         except BaseException:
@@ -441,7 +414,7 @@ class Server:
     def _drain(self) -> None:
         self._core.drain()
         is_drained = False
-        while not is_drained and (left := self._until - time.monotonic()) > 0:
+        while not is_drained and (left := self._until - time.monotonic()) > 0 and self._orders.stops < 2:
             is_drained = self._core.wait_drained(min(left, _SLICE_S))
             self._write_dump()
         cut = 0 if is_drained else self._core.stats()["connections_open"]
@@ -453,7 +426,7 @@ class Server:
         least = time.monotonic() + (_LEAVE_S if is_drained else _LEAVE_CUT_S)
         while threads := self._join_threads(_SLICE_S):
             self._write_dump()
-            if self._until == 0.0 or time.monotonic() >= max(least, self._until):
+            if self._orders.stops > 1 or time.monotonic() >= max(least, self._until):
                 break
         self._left = len(threads)
         for thread in threads:

@@ -82,15 +82,16 @@ class Orders:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Only notes the signal. It interrupts the main thread anywhere, so that no lock may be taken here."""
+        if number in signals.DUMP:
+            self._dumps += 1
+        # Before anything is raised: a hook may catch that, or be in a finalizer, of which nothing comes out.
+        self.put(number)
         if number in self.obeyed.stop:
             # Of one hang-up both the system and the shell tell.
             self.stops += number not in signals.RELOAD or not self.stops
             if self.is_in_hook:
                 # A start that waits for a database, for example. Nothing has been accepted yet.
                 raise KeyboardInterrupt
-        if number in signals.DUMP:
-            self._dumps += 1
-        self.put(number)
 
 
 def _give_back(number: int, earlier: Any) -> None:

@@ -214,20 +214,28 @@ class Server:
             raise ServerStateError(
                 "this server was made before this process was forked; make one of its own in the child"
             )
-        with self._lock:
-            if self._phase is not Phase.NEW:
-                raise ServerStateError("a server can be started once, and not after stop(); make another one")
-            self._phase, self._actor = Phase.STARTING, threading.get_ident()
+        # As in `stop`.
+        is_mine = False
         try:
+            with self._lock:
+                if self._phase is not Phase.NEW:
+                    raise ServerStateError("a server can be started once, and not after stop(); make another one")
+                is_mine = True
+                self._phase, self._actor = Phase.STARTING, threading.get_ident()
             self._open(bind)
+            exits.remember(self, min(self.settings.stop_timeout, _LEAVE_S))
+            with self._lock:
+                self._phase, self._actor = Phase.RUNNING, 0
+                is_stopped = self.stopping.is_set()
+            self._settled.set()
         except BaseException:
-            self._shut()
+            if is_mine:
+                try:
+                    self._shut()
+                except BaseException:
+                    self._shut()
+                    raise
             raise
-        with self._lock:
-            self._phase, self._actor = Phase.RUNNING, 0
-            is_stopped = self.stopping.is_set()
-        exits.remember(self, min(self.settings.stop_timeout, _LEAVE_S))
-        self._settled.set()
         if is_stopped:
             self.stop()
         return not is_stopped
@@ -387,8 +395,8 @@ class Server:
                 )
                 if is_mine:
                     self._phase, self._actor = Phase.STOPPING, me
-            self._orders.put(STOP)
             if found is Phase.RUNNING:
+                self._orders.put(STOP)
                 self._drain()
         except BaseException:
             if is_mine:
@@ -396,9 +404,14 @@ class Server:
             raise
         finally:
             if is_mine:
-                self._shut()
-        while not self._stopped.wait(_SLICE_S):
-            pass
+                try:
+                    self._shut()
+                except BaseException:
+                    # Interrupted: each of its steps may be taken again.
+                    self._shut()
+                    raise
+        while self._phase is not Phase.STOPPED:
+            self._stopped.wait(_SLICE_S)
         return self._is_clean
 
     def _refuse_own_threads(self, me: int) -> None:
@@ -444,8 +457,10 @@ class Server:
 
     def _shut(self) -> None:
         """Closes whatever is open, and says that the server has stopped. Does nothing that waits for a handler."""
-        self.stopping.set()
+        over = Phase.STOPPED
         try:
+            self.stopping.set()
+            self._orders.put(STOP)
             self._core.close()
             self._join_threads(_LEAVE_CUT_S)
             if self._alerts.ident is not None:
@@ -458,9 +473,9 @@ class Server:
             if self._admin is not None:
                 self._admin.stop(_LEAVE_CUT_S)
         finally:
-            # Whatever has gone wrong: nobody is to wait for ever.
+            # Whatever has gone wrong: nobody is to wait for ever. An assignment is what nothing interrupts.
+            self._phase, self._actor = over, 0
             exits.forget(self)
-            self._phase, self._actor = Phase.STOPPED, 0
             self._settled.set()
             self._stopped.set()
 

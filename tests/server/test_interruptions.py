@@ -1,0 +1,124 @@
+"""Ctrl-C while a server starts or stops, at every place at which the interpreter lets it come."""
+
+import dis
+import os
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import ushabti
+from ushabti import Server, exits
+
+_PACKAGE = os.path.dirname(ushabti.__file__) + os.sep
+# After these the interpreter looks whether a signal has come.
+_LOOKING = ("CALL", "RESUME", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")
+
+
+class Interruption:
+    """Raises ``KeyboardInterrupt`` at the n-th place of the package's modules at which Ctrl-C may come.
+
+    Attributes:
+        where: The place, once it has been come by.
+    """
+
+    def __init__(self, number: int, modules: tuple[str, ...]) -> None:
+        self.where = ""
+        self._left = number
+        self._files = {_PACKAGE + name for name in modules}
+        self._before: dict[FrameType, str] = {}
+
+    def during(self, call: Callable[[], object]) -> bool:
+        """Whether the call was interrupted."""
+        sys.settrace(self._enter)
+        try:
+            call()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    def _enter(self, frame: FrameType, _event: str, _argument: Any) -> Any:
+        if frame.f_code.co_filename not in self._files:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, _argument: Any) -> Any:
+        if event == "return":
+            self._before.pop(frame, None)
+        elif event == "opcode":
+            name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            before, self._before[frame] = self._before.get(frame, ""), name
+            self._left -= before.startswith(_LOOKING)
+            if not self._left:
+                sys.settrace(None)
+                self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}, {name} after {before}"
+                raise KeyboardInterrupt
+        return self._step
+
+
+def every_interruption() -> Any:
+    """Interruptions, until one finds no place any more."""
+    number = 0
+    while True:
+        number += 1
+        interruption = Interruption(number, ("server.py", "exits.py", "orders.py", "workers.py"))
+        yield interruption
+        if not interruption.where:
+            assert number > 10
+            return
+
+
+def threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("ushabti")}
+
+
+def gone(before: set[threading.Thread], where: str) -> None:
+    """Waits for the end of the server's threads."""
+    for thread in threads() - before:
+        thread.join(20)
+        assert not thread.is_alive(), f"{thread.name} is there after an interruption in {where}"
+
+
+pytestmark = [
+    pytest.mark.skipif(sys.gettrace() is not None, reason="somebody traces already"),
+    pytest.mark.time_limit(120),
+]
+
+
+def test_a_start_that_is_interrupted_leaves_nothing_open() -> None:
+    before = threads()
+    for interruption in every_interruption():
+        server = Server(lambda request: "hello", workers=1)
+        is_interrupted = interruption.during(lambda server=server: server.start(port=0))
+        assert is_interrupted == bool(interruption.where)
+        # What `start` has to return is its caller's affair.
+        if is_interrupted and "Server.start," not in interruption.where:
+            gone(before, interruption.where)
+        server.stop(5)
+        gone(before, interruption.where)
+        assert server not in exits._running
+
+
+@pytest.mark.parametrize("admin", [None, "127.0.0.1:0"], ids=["alone", "with an admin address"])
+def test_a_stop_that_is_interrupted_ends_the_server_and_whoever_waits_for_that(admin: str | None) -> None:
+    before = threads()
+    for interruption in every_interruption():
+        server = Server(lambda request: "hello", workers=1, admin=admin)
+        serving = threading.Thread(target=server.serve, kwargs={"port": 0, "ready": lambda server: None})
+        serving.start()
+        assert server.wait_ready()
+        is_interrupted = interruption.during(server.stop)
+        assert is_interrupted == bool(interruption.where)
+        other = threading.Thread(target=server.stop)
+        other.start()
+        for thread in (serving, other):
+            thread.join(20)
+            assert not thread.is_alive(), interruption.where
+        gone(before, interruption.where)
+        assert server not in exits._running

@@ -29,8 +29,18 @@ def forget(server: Stoppable) -> None:
 
 
 def _stop_all() -> None:
-    for server, timeout in list(_running.items()):
-        server.stop(timeout)
+    interruption: BaseException | None = None
+    while True:
+        try:
+            server, timeout = _running.popitem()
+        except KeyError:
+            break
+        try:
+            server.stop(timeout if interruption is None else 0.0)
+        except BaseException as problem:  # noqa: BLE001  (raised when the others have been stopped)
+            interruption = problem
+    if interruption is not None:
+        raise interruption
 
 
 atexit.register(_stop_all)

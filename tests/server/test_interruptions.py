@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import ushabti
+from tests.server.test_server_life import script
 from ushabti import Server, exits
 
 _PACKAGE = os.path.dirname(ushabti.__file__) + os.sep
@@ -122,3 +123,22 @@ def test_a_stop_that_is_interrupted_ends_the_server_and_whoever_waits_for_that(a
             assert not thread.is_alive(), interruption.where
         gone(before, interruption.where)
         assert server not in exits._running
+
+
+def test_a_stop_at_the_end_of_the_process_that_is_interrupted_is_the_last_that_waits() -> None:
+    done = script(
+        "from ushabti import Router, Server\n"
+        "class Interrupted(Server):\n"
+        "    def stop(self, timeout=None):\n"
+        "        super().stop(timeout)\n"
+        "        raise KeyboardInterrupt\n"
+        "def started(kind):\n"
+        "    router = Router.of(lambda request: 'hello')\n"
+        "    router.on_stop(lambda server: print('stopped', flush=True))\n"
+        "    server = kind(router)\n"
+        "    server.start(port=0)\n"
+        "    return server\n"
+        "servers = [started(kind) for kind in (Server, Interrupted, Server)]\n"
+    )
+    assert done.stdout == "stopped\n" * 3
+    assert "KeyboardInterrupt" in done.stderr

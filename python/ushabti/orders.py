@@ -74,10 +74,11 @@ class Orders:
             self._ear, self._bell = map(undo.enter_context, socket.socketpair())
             self._bell.setblocking(False)
             if threading.current_thread() is threading.main_thread():
-                earlier = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-                undo.callback(signal.set_wakeup_fd, earlier)
+                # Ctrl-C raises nothing any more once it is handled: it is the first that is, and the last given back.
                 for number in (*obeyed.stop, *obeyed.others):
                     undo.callback(_give_back, number, signal.signal(number, self._on_signal))
+                earlier = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
+                undo.callback(signal.set_wakeup_fd, earlier)
             yield
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

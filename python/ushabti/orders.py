@@ -1,6 +1,7 @@
 """What the thread that serves is told: by signals, and by whoever stops the server."""
 
 import contextlib
+import os
 import queue
 import signal
 import socket
@@ -15,6 +16,33 @@ __all__ = ["STOP", "Orders"]
 
 #: Not a signal's number: the server stops already.
 STOP = 0
+
+# What gives the signals back that are handled now, and what a thread that forks had blocked before.
+_handled: list[contextlib.ExitStack] = []
+_blocked = threading.local()
+
+
+def _before_fork() -> None:
+    # The child of a process that handles a signal forgets one that comes in its first moments.
+    if _handled:
+        _blocked.before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def _after_fork() -> None:
+    if (before := _blocked.__dict__.pop("before", None)) is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _after_fork_in_child() -> None:
+    """A child is another process, and ends by the signals that its parent obeys."""
+    try:
+        while _handled:
+            _handled.pop().close()
+    finally:
+        _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 class Orders:
@@ -74,12 +102,17 @@ class Orders:
             self._ear, self._bell = map(undo.enter_context, socket.socketpair())
             self._bell.setblocking(False)
             if threading.current_thread() is threading.main_thread():
-                # Ctrl-C raises nothing any more once it is handled: it is the first that is, and the last given back.
-                for number in (*obeyed.stop, *obeyed.others):
-                    undo.callback(_give_back, number, signal.signal(number, self._on_signal))
-                earlier = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-                undo.callback(signal.set_wakeup_fd, earlier)
+                handled = contextlib.ExitStack()
+                _handled.append(handled)
+                undo.callback(_forget, handled)
+                self._handle(undo.enter_context(handled), self._bell.fileno())
             yield
+
+    def _handle(self, undo: contextlib.ExitStack, bell: int) -> None:
+        # Ctrl-C raises nothing any more once it is handled: it is the first that is, and the last given back.
+        for number in (*self.obeyed.stop, *self.obeyed.others):
+            undo.callback(_give_back, number, signal.signal(number, self._on_signal))
+        undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(bell, warn_on_full_buffer=False))
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Only notes the signal. It interrupts the main thread anywhere, so that no lock may be taken here."""
@@ -93,6 +126,12 @@ class Orders:
             if self.is_in_hook:
                 # A start that waits for a database, for example. Nothing has been accepted yet.
                 raise KeyboardInterrupt
+
+
+def _forget(handled: contextlib.ExitStack) -> None:
+    # In a forked child it is gone already.
+    if handled in _handled:
+        _handled.remove(handled)
 
 
 def _give_back(number: int, earlier: Any) -> None:

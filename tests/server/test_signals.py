@@ -1,7 +1,13 @@
 """Signals to a process that serves: none is lost, and they are given back, to children as well."""
 
+import multiprocessing
 import signal
+import threading
+import time
 from typing import Any
+from urllib.request import urlopen
+
+import pytest
 
 from ushabti import Router, Server
 
@@ -23,3 +29,32 @@ def test_a_signal_whose_interruption_a_start_hook_catches_stops_the_server_all_t
 
     assert Server(router).serve(port=0) is True
     assert len(caught) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_of_a_handler_ends_by_the_signals_that_the_server_obeys() -> None:
+    context = multiprocessing.get_context("fork")
+    codes: list[int | None] = []
+
+    def fork(request: Any) -> str:
+        child = context.Process(target=time.sleep, args=(60,))
+        child.start()
+        child.terminate()
+        child.join(20)
+        codes.append(child.exitcode)
+        child.kill()
+        child.join()
+        child.close()
+        return "done"
+
+    def ready(server: Server) -> None:
+        def ask() -> None:
+            try:
+                urlopen(server.address.url, timeout=30).read()
+            finally:
+                server.stop()
+
+        threading.Thread(target=ask).start()
+
+    assert Server(fork).serve(port=0, ready=ready) is True
+    assert codes == [-signal.SIGTERM]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ushabti import _core
 from ushabti.dump import escaped, stack_of
 from ushabti.handlers import describe
+from ushabti.telling import surely
 
 __all__ = ["AlertThread"]
 
@@ -32,8 +33,8 @@ class AlertThread(threading.Thread):
         while (alert := self._core.take_alert(self._application)) is not None:
             try:
                 self._obey(alert)
-            except Exception:
-                logger.exception("an alert was lost")
+            except BaseException:  # noqa: BLE001  (told, and never the end of the thread)
+                surely(logger.exception, "an alert was lost")
 
     def _obey(self, alert: list[Callable[[], object]] | Late) -> None:
         if isinstance(alert, list):
@@ -64,5 +65,5 @@ class AlertThread(threading.Thread):
 def _call(callback: Callable[[], object]) -> None:
     try:
         callback()
-    except BaseException:  # SystemExit, too, would end the thread, and with it all that it has to tell.
-        logger.exception("%s failed, which was to be called when a client leaves", describe(callback))
+    except BaseException:  # noqa: BLE001  (SystemExit, too, would end the thread, and with it all that it has to tell)
+        surely(logger.exception, "%s failed, which was to be called when a client leaves", describe(callback))

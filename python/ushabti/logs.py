@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ushabti.config import Settings
 from ushabti.errors import ConfigError
+from ushabti.telling import surely
 
 __all__ = ["AccessWriter", "FileWriter", "LogThread", "Source", "StandardErrorHandler", "set_up"]
 
@@ -206,16 +207,16 @@ class LogThread(threading.Thread):
     def run(self) -> None:
         """The thread's body."""
         while (batch := self._source.take_journal()) is not None:
-            try:
-                self._log(*batch)
-            except Exception:
-                # The log's own failure must not end the log.
-                logger.exception("writing the log failed")
+            self._log(*batch)
 
     def _log(self, lines: list[str], lost: int, notices: list[tuple[int, str]]) -> None:
+        # The log's own failure must not end the log, nor keep anything else out of it.
         for level, message in notices:
-            logger.log(level, "%s", message)
+            surely(logger.log, level, "%s", message)
         if lines:
-            self._writer.write(lines)
+            try:
+                self._writer.write(lines)
+            except BaseException:  # noqa: BLE001  (told)
+                surely(logger.exception, "writing the log failed")
         if lost:
-            logger.warning("%d lines of the access log were lost: it cannot be written as fast", lost)
+            surely(logger.warning, "%d lines of the access log were lost: it cannot be written as fast", lost)

@@ -19,6 +19,7 @@ from ushabti.endpoints import Endpoint
 from ushabti.errors import ConfigError
 from ushabti.handlers import check_arguments, check_callable, check_handler, describe
 from ushabti.socket_threads import SocketThreads
+from ushabti.telling import surely
 from ushabti.values import nearest
 
 __all__ = ["Accept", "Binder", "Event", "SocketHandler", "socket_failed"]
@@ -184,7 +185,7 @@ class _Blocking:
         try:
             self._function(ws, **self._parameters)
         except BaseException as problem:  # noqa: BLE001  (it is logged, and ends the thread)
-            socket_failed(ws, problem)
+            surely(socket_failed, ws, problem)
             ws.close(1011)
         else:
             ws.close()

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from ushabti import _core
 from ushabti._core import current
+from ushabti.telling import surely
 
 __all__ = ["Hook", "PerThread", "WorkerPool", "Workers", "current", "run_hooks", "run_thread_ends"]
 
@@ -93,8 +94,8 @@ def run_hooks(hooks: Iterable[Hook]) -> None:
     for hook in hooks:
         try:
             hook()
-        except Exception:
-            logger.exception("%r failed in %s", hook, threading.current_thread().name)
+        except Exception:  # noqa: BLE001  (told)
+            surely(logger.exception, "%r failed in %s", hook, threading.current_thread().name)
 
 
 def run_thread_ends(hooks: Iterable[Hook]) -> None:
@@ -195,7 +196,7 @@ class WorkerPool:
                 self._core.workers_not_started(self._lane, wanted - started)
                 # The system gives no more threads; those that are there go on. Asked again at once it would say so
                 # again.
-                logger.warning("cannot start another worker: %s", problem)
+                surely(logger.warning, "cannot start another worker: %s", problem)
                 time.sleep(1.0)
         if self._core.has_failed():
             self._on_failure()

@@ -1,5 +1,6 @@
 """Blocking handlers: a loop over messages on a thread of its own, from a capped pool."""
 
+import logging
 import threading
 from typing import Any
 
@@ -71,6 +72,25 @@ def test_raising_closes_with_1011_and_is_logged(serve, log: Log):
     ws.send("x")
     assert ws.read_close() == (1011, "")
     eventually(lambda: "ValueError: in the loop" in log.text())
+
+
+def test_raising_closes_with_1011_also_where_it_cannot_be_logged(serve):
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ValueError(f"cannot show {record.getMessage()!r}")
+
+    def loop(ws):
+        ws.receive()
+        raise ValueError("in the loop")
+
+    broken = Broken()
+    logging.getLogger("ushabti").addHandler(broken)
+    try:
+        ws = dial(serve(loop_of(loop)))
+        ws.send("x")
+        assert ws.read_close() == (1011, "")
+    finally:
+        logging.getLogger("ushabti").removeHandler(broken)
 
 
 def test_closing_by_itself_keeps_its_code(serve):

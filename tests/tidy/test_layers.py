@@ -27,6 +27,7 @@ LAYERS = (
         "patterns",
         "phase",
         "signals",
+        "telling",
         "values",
     },
     {"alerts", "orders", "responses", "schema"},

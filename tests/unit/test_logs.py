@@ -233,7 +233,7 @@ class Journal:
 
 
 class Kept(AccessWriter):
-    def __init__(self, problem: Exception | None = None) -> None:
+    def __init__(self, problem: BaseException | None = None) -> None:
         super().__init__(True)
         self.lines: list[str] = []
         self.problem = problem
@@ -264,8 +264,29 @@ def test_lines_and_notices_of_each_batch_are_handed_on(caplog: pytest.LogCapture
     ]
 
 
-def test_a_failure_of_the_log_does_not_end_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    writer = Kept(ValueError("broken"))
+@pytest.mark.parametrize("problem", [ValueError("broken"), SystemExit(1)])
+def test_a_failure_of_the_log_does_not_end_the_log(problem: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    writer = Kept(problem)
     run(Journal((["a"], 0, []), (["b"], 0, [])), writer)
     assert writer.lines == ["b"]
     assert "writing the log failed" in caplog.text
+
+
+def test_a_handler_of_logging_that_raises_keeps_nothing_else_out_of_the_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ValueError(f"cannot show {record.getMessage()!r}")
+
+    writer, broken = Kept(SystemExit(1)), Broken()
+    logging.getLogger("ushabti").addHandler(broken)
+    try:
+        run(Journal((["a"], 7, [(40, "one"), (40, "two")]), (["b"], 0, [(40, "three")])), writer)
+    finally:
+        logging.getLogger("ushabti").removeHandler(broken)
+    assert writer.lines == ["b"]
+    errors = capsys.readouterr().err
+    for message in ("one", "two", "writing the log failed", "three"):
+        assert f"cannot show '{message}'" in errors
+    assert "cannot show '7 lines" in errors

@@ -94,7 +94,7 @@ def run_hooks(hooks: Iterable[Hook]) -> None:
     for hook in hooks:
         try:
             hook()
-        except Exception:  # noqa: BLE001  (told)
+        except BaseException:  # noqa: BLE001  (SystemExit, too: the thread has more to do)
             surely(logger.exception, "%r failed in %s", hook, threading.current_thread().name)
 
 

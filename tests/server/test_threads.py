@@ -235,17 +235,18 @@ def test_thread_hooks_run_in_each_worker_around_its_requests(serve):
     assert sum(seen.count("request") for seen in events.values()) == 4
 
 
-def test_hook_that_fails_is_logged_and_costs_no_worker(serve, log: Log):
+@pytest.mark.parametrize("problem", [ValueError("no database"), SystemExit("no database")])
+def test_hook_that_fails_is_logged_and_costs_no_worker(serve, log: Log, problem: BaseException):
     router = Router()
     router.get("/", lambda request: "ok")
 
     @router.on_thread_start
     def failing():
-        raise ValueError("no database")
+        raise problem
 
     assert serve(router, workers=1).get("/").body == b"ok"
     log.wait("failing")
-    assert "ValueError: no database" in log.text()
+    assert f"{type(problem).__name__}: no database" in log.text()
 
 
 # ---- native classes under many threads

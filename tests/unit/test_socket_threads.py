@@ -45,6 +45,20 @@ def test_one_more_than_the_limit_is_refused_until_one_is_given_back() -> None:
     threads.reserve()
 
 
+@pytest.mark.parametrize("problem", [ValueError("broken"), SystemExit(1), KeyboardInterrupt()])
+def test_thread_whose_hooks_fail_does_its_work_and_is_given_back(problem: BaseException) -> None:
+    def fail() -> None:
+        raise problem
+
+    told: list[object] = []
+    threads = SocketThreads(1, [fail], [fail])
+    started(threads, told.append, 1)
+    assert threads.join(_LONG_S) == []
+    started(threads, told.append, 2)
+    assert threads.join(_LONG_S) == []
+    assert told == [1, 2]
+
+
 def test_thread_that_cannot_be_started_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

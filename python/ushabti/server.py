@@ -376,8 +376,9 @@ class Server:
             True if nothing was cut off.
 
         Raises:
-            ServerStateError: The caller is a handler or a hook, and the stop would wait for it. Let it start a thread
-                that calls ``stop``, or wait for nothing: ``threading.Thread(target=server.stop).start()``.
+            ServerStateError: The caller is a handler or a hook, or a handler of logging that the server calls, and the
+                stop would wait for it. Let it start a thread that calls ``stop``, or wait for nothing:
+                ``threading.Thread(target=server.stop).start()``.
         """
         if os.getpid() != self._process:
             return True
@@ -416,13 +417,17 @@ class Server:
 
     def _refuse_own_threads(self, me: int) -> None:
         is_hook = self._actor == me and self._phase in (Phase.STARTING, Phase.STOPPING)
-        thread = threading.current_thread()
-        is_own = thread is self._alerts or self._workers.is_worker(thread) or self._socket_threads.contains(thread)
-        if is_hook or is_own:
+        if is_hook or self._has(threading.current_thread()):
             raise ServerStateError(
                 "stop() was called by a handler, a hook or a callback of the server, and would wait for that to end: "
                 "call it from a thread of its own, threading.Thread(target=server.stop).start()"
             )
+
+    def _has(self, thread: threading.Thread) -> bool:
+        """Whether a stop waits for this thread."""
+        is_own = thread in (self._alerts, self._log) or self._workers.is_worker(thread)
+        is_own = is_own or self._socket_threads.contains(thread)
+        return is_own or (self._admin is not None and self._admin._has(thread))
 
     def _drain(self) -> None:
         self._core.drain()

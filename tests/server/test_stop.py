@@ -1,6 +1,7 @@
 """Stopping: whatever was accepted is answered, under a bound, and what is cut is logged."""
 
 import contextlib
+import logging
 import signal
 import socket
 import threading
@@ -11,6 +12,7 @@ import pytest
 from tests.server.process import Process
 from tests.server.waiting import Gate, Log, eventually
 from tests.support import BadAnswer, Raw, Running
+from ushabti.errors import ServerStateError
 from ushabti.routing import Router
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -361,3 +363,27 @@ def test_signal_to_a_server_at_rest_ends_it_soon():
         assert process.wait() == 0
         assert time.monotonic() - began < 5
         assert raw.read_all() == b""
+
+
+def test_a_handler_of_logging_may_not_stop_the_server_whose_log_it_writes(serve):
+    problems: list[BaseException] = []
+    told = threading.Event()
+
+    class Stopper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                running.server.stop()
+            except BaseException as problem:
+                problems.append(problem)
+            told.set()
+
+    running = serve(lambda request: "hello", access_log="text", admin="127.0.0.1:0")
+    stopper = Stopper()
+    logging.getLogger("ushabti.access").addHandler(stopper)
+    try:
+        assert running.get("/").body == b"hello"
+        assert told.wait(10)
+    finally:
+        logging.getLogger("ushabti.access").removeHandler(stopper)
+    assert [type(problem) for problem in problems] == [ServerStateError]
+    assert running.get("/").body == b"hello"

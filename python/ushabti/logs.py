@@ -128,6 +128,7 @@ class FileWriter(AccessWriter):
         # Guards what follows. The log's thread holds it for a write; whoever reopens may wait for that.
         self._lock = threading.Lock()
         self._descriptor = -1
+        self._is_closed = False
         self._lost = 0
         self._is_torn = False
 
@@ -166,6 +167,8 @@ class FileWriter(AccessWriter):
     def reopen(self) -> bool:
         """Opens the file by its name again, because it was renamed. Any thread. Always True."""
         with self._lock:
+            if self._is_closed:
+                return True
             self._close()
             try:
                 self._open()
@@ -175,8 +178,9 @@ class FileWriter(AccessWriter):
         return True
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file, for good."""
         with self._lock:
+            self._is_closed = True
             self._close()
 
     def _open(self) -> None:

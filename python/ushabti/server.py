@@ -330,9 +330,16 @@ class Server:
                 with contextlib.suppress(ConfigError):  # The log has been told.
                     self.reload_tls()
             else:
-                self.reopen_log()
+                self._reopen_log_beside()
         if order != STOP:
             logger.info("%s: stopping", signal.Signals(order).name)
+
+    def _reopen_log_beside(self) -> None:
+        # A pipe that nobody reads, for example, must not keep this thread from the next order.
+        try:
+            threading.Thread(target=self.reopen_log, name="ushabti-reopen", daemon=True).start()
+        except RuntimeError as problem:
+            logger.error("SIGUSR1: the access log cannot be opened again: %s", problem)
 
     def _write_dump(self) -> None:
         """Writes what all threads do to standard error, if a signal has asked for that since the last time."""

@@ -1,14 +1,18 @@
 """Signals to a process that serves: none is lost, and they are given back, to children as well."""
 
+import contextlib
 import multiprocessing
+import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
+from tests.server.waiting import eventually
 from ushabti import Router, Server
 
 
@@ -58,3 +62,32 @@ def test_a_child_of_a_handler_ends_by_the_signals_that_the_server_obeys() -> Non
 
     assert Server(fork).serve(port=0, ready=ready) is True
     assert codes == [-signal.SIGTERM]
+
+
+def test_an_access_log_that_takes_nothing_keeps_no_signal_from_being_obeyed(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader, filler = os.open(path, os.O_RDONLY | os.O_NONBLOCK), os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(filler, bytes(65536)):
+            pass
+    has_obeyed: list[bool] = []
+
+    def signals(server: Server) -> None:
+        urlopen(server.address.url, timeout=30).read()
+        eventually(server._access._lock.locked)  # type: ignore[attr-defined]
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        has_obeyed.append(server.stopping.wait(10))
+        with contextlib.suppress(BlockingIOError):
+            while os.read(reader, 65536):
+                pass
+
+    def ready(server: Server) -> None:
+        threading.Thread(target=signals, args=(server,)).start()
+
+    server = Server(hello, access_log="text", access_log_file=path)
+    assert server.serve(port=0, ready=ready) is True
+    assert has_obeyed == [True]
+    os.close(reader)
+    os.close(filler)

@@ -134,6 +134,16 @@ def test_a_line_that_was_cut_off_does_not_run_into_the_next(tmp_path: Path, monk
     assert path.read_text() == "int\nwhole\n"
 
 
+def test_a_file_that_was_closed_is_not_reopened(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    writer = FileWriter(str(path))
+    writer.open()
+    writer.close()
+    path.unlink()
+    assert writer.reopen()
+    assert not path.exists()
+
+
 def test_a_file_that_cannot_be_reopened_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()

@@ -209,6 +209,34 @@ def test_json_is_decoded_by_the_routers_loads(serve):
     assert serve(router).ask(post(b"{]")).body == b'["{]"]'
 
 
+@pytest.mark.parametrize("part", ["path_params", "query", "body", "state"])
+def test_finalizer_that_runs_while_a_part_is_made_may_ask_for_it(serve, part: str):
+    finalized: list[object] = []
+    router = Router()
+
+    @router.get("/{number:int}")
+    def handler(request, number):
+        class Cyclic:
+            def __init__(self) -> None:
+                self.itself = self
+
+            def __del__(self) -> None:
+                finalized.append(getattr(request, part))
+
+        gc.collect()
+        thresholds = gc.get_threshold()
+        Cyclic()
+        gc.set_threshold(1)
+        try:
+            found = getattr(request, part)
+        finally:
+            gc.set_threshold(*thresholds)
+        gc.collect()
+        return str(all(each == found for each in finalized) and len(finalized))
+
+    assert serve(router).get("/1?a=b").body == b"1"
+
+
 def test_path_parameters_are_converted_and_named(serve):
     router = Router()
 

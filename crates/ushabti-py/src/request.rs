@@ -122,6 +122,16 @@ impl Request {
     }
 }
 
+/// What is in the place; made when it is asked for first, and maybe by several at once, of whom one puts it there.
+///
+/// Made outside of the place: Python may run meanwhile, and a finalizer that comes back to the place would wait for itself.
+fn kept<T>(py: Python<'_>, place: &PyOnceLock<Py<T>>, make: impl FnOnce() -> PyResult<Py<T>>) -> PyResult<Py<T>> {
+    if place.get(py).is_none() {
+        drop(place.set(py, make()?));
+    }
+    Ok(place.get(py).expect("it is there from the first time on").clone_ref(py))
+}
+
 #[pymethods]
 impl Request {
     /// The method, in the case in which it came: `GET`.
@@ -160,7 +170,7 @@ impl Request {
                 MultiDict::of_pairs(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()),
             )
         };
-        self.query.get_or_try_init(py, make).map(|query| query.clone_ref(py))
+        kept(py, &self.query, make)
     }
 
     /// The header fields.
@@ -277,8 +287,7 @@ impl Request {
     /// The values of the path's parameters, converted.
     #[getter]
     fn path_params(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
-        let make = || self.parameters(py).map(Bound::unbind);
-        self.path_params.get_or_try_init(py, make).map(|parameters| parameters.clone_ref(py))
+        kept(py, &self.path_params, || self.parameters(py).map(Bound::unbind))
     }
 
     /// The methods that the path knows, for a handler of 405; empty otherwise.

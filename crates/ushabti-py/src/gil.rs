@@ -11,10 +11,11 @@
 //! On a free-threaded build nobody waits, and none of this ever happens.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
 use ushabti_core::Shared;
 use ushabti_core::admission::DEFAULT_LANE;
 
@@ -32,7 +33,8 @@ const SHORT_S: f64 = 0.001;
 const CALM: Duration = Duration::from_millis(100);
 
 /// The interval that was set before it was shortened; it belongs to the process, as the interval does. The lock is held
-/// while the interval is changed, which never gives the GIL away.
+/// while the interval is changed, and waited for detached: before Python 3.12 each object that is made may start the garbage
+/// collector, and with that anything.
 static BEFORE: Mutex<Option<f64>> = Mutex::new(None);
 static IS_SHORT: AtomicBool = AtomicBool::new(false);
 /// When a worker last had to wait, in milliseconds since `EPOCH`'s first use.
@@ -43,13 +45,17 @@ fn now_ms() -> u64 {
     EPOCH.get_or_init(Instant::now).elapsed().as_millis() as u64
 }
 
+fn lock(py: Python<'_>) -> MutexGuard<'static, Option<f64>> {
+    BEFORE.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Notes that a worker had to wait for the GIL, and shortens the switch interval if it is not yet. Attached.
 pub(crate) fn waited(py: Python<'_>, shared: &Shared) {
     LAST_WAIT_MS.store(now_ms(), Ordering::Relaxed);
     if IS_SHORT.load(Ordering::Relaxed) {
         return;
     }
-    let mut before = BEFORE.lock();
+    let mut before = lock(py);
     // Of a closed server nobody would put it back.
     if shared.lanes[DEFAULT_LANE].queue.is_closed() || IS_SHORT.swap(true, Ordering::Relaxed) {
         return;
@@ -79,7 +85,7 @@ pub(crate) fn calm_down(py: Python<'_>, shared: &Shared, force: bool) {
         return;
     }
     shared.lanes[DEFAULT_LANE].queue.visit(false);
-    let mut kept = BEFORE.lock();
+    let mut kept = lock(py);
     let restore = |before: f64| -> PyResult<()> {
         let sys = py.import("sys")?;
         let now: f64 = sys.call_method0("getswitchinterval")?.extract()?;

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.server.waiting import PATIENCE_S, Log, eventually
-from ushabti import Request, Router
+from ushabti import Request, Response, Router
 from ushabti.errors import AlreadyResponded, HTTPError, ServerStateError
 from ushabti.testing import Client, UpgradeRefused
 
@@ -135,6 +135,38 @@ def test_one_of_many_threads_answers(serve, effort: int):
             thread.join()
         body = raw.read_response().body.decode()
         assert sorted(outcomes) == sorted([body] + ["too late"] * 5)
+
+
+def test_answer_that_cannot_be_sent_keeps_nobody_from_giving_another(serve, log: Log):
+    problems: list[BaseException | None] = []
+
+    def handler(request: Request) -> Response:
+        def answer() -> None:
+            try:
+                request.respond(body=b"another")
+                problems.append(None)
+            except AlreadyResponded as problem:
+                problems.append(problem)
+
+        class Unsendable(Response):
+            @property
+            def body(self) -> bytes:
+                thread = threading.Thread(target=answer)
+                thread.start()
+                thread.join()
+                raise ValueError("there is no body")
+
+            @body.setter
+            def body(self, value: Any) -> None:
+                self._body = value
+
+        request.defer()
+        return Unsendable(b"")
+
+    assert serve(handler).get("/").body == b"another"
+    log.wait("failed")
+    assert problems == [None]
+    assert "ValueError: there is no body" in log.text()
 
 
 def test_answer_may_come_before_the_handler_has_returned(serve, effort: int):

@@ -21,8 +21,9 @@ use crate::request::Request;
 /// Up to this size a body is copied behind its head, which is cheaper than a write of two parts.
 const COPY_MAX: usize = 16 * 1024;
 
-/// An answer whose head is encoded, ready to be sent.
+/// An answer whose head is encoded, ready to be sent by who has the right to.
 pub(crate) struct Prepared {
+    responder: Responder,
     promise: Promise,
     body: Body,
 }
@@ -39,56 +40,63 @@ enum Body {
 /// A field's name and value.
 pub(crate) type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
-/// Encodes the answer that `value` stands for into `buffer`. Attached; nothing is sent yet.
+/// Encodes the answer that `value` stands for into `buffer`, and takes the right to give it; `None`: another answer was given
+/// before. Attached; nothing is sent yet.
 ///
 /// # Errors
 ///
-/// Whatever makes `value` no answer: the request can still be answered otherwise then.
+/// Whatever makes `value` no answer: the request can still be answered otherwise then, by anybody and at any time.
 pub(crate) fn prepare(
     py: Python<'_>,
     application: &Application,
     value: &Bound<'_, PyAny>,
-    responder: &Responder,
+    request: &Request,
     buffer: &mut Vec<u8>,
-) -> PyResult<Prepared> {
+) -> PyResult<Option<Prepared>> {
     buffer.clear();
     if let Ok(text) = value.cast_exact::<PyString>() {
-        return prepare_plain(&application.text_type, text.to_str()?.as_bytes(), None, responder, buffer);
+        return prepare_plain(&application.text_type, text.to_str()?.as_bytes(), None, request, buffer);
     }
     if let Ok(bytes) = value.cast_exact::<PyBytes>() {
-        return prepare_plain(&application.bytes_type, bytes.as_bytes(), Some(bytes), responder, buffer);
+        return prepare_plain(&application.bytes_type, bytes.as_bytes(), Some(bytes), request, buffer);
     }
     if value.is_instance(application.response.bind(py))? {
-        return prepare_response(value, responder, buffer);
+        return prepare_response(value, request, buffer);
     }
-    prepare_response(&call(application.as_response.bind(py), [value], None)?, responder, buffer)
+    prepare_response(&call(application.as_response.bind(py), [value], None)?, request, buffer)
 }
 
 fn prepare_plain(
     content_type: &str,
     body: &[u8],
     object: Option<&Bound<'_, PyBytes>>,
-    responder: &Responder,
+    request: &Request,
     buffer: &mut Vec<u8>,
-) -> PyResult<Prepared> {
+) -> PyResult<Option<Prepared>> {
     let fields = [(b"content-type".as_slice(), content_type.as_bytes())];
-    let promise = responder
-        .encode(buffer, 200, fields.into_iter(), Length::Known(body.len() as u64))
-        .map_err(|problem| PyValueError::new_err(problem.to_string()))?;
-    Ok(match object {
-        Some(object) if body.len() > COPY_MAX => Prepared { promise, body: Body::Bytes(object.clone().unbind()) },
-        _ => copied(promise, body, buffer),
-    })
+    let length = Length::Known(body.len() as u64);
+    let claimed = request.claim(|responder| responder.encode(buffer, 200, fields.into_iter(), length))?;
+    Ok(claimed.map(|(responder, promise)| {
+        let body = match object {
+            Some(object) if body.len() > COPY_MAX => Body::Bytes(object.clone().unbind()),
+            _ => copied(promise, body, buffer),
+        };
+        Prepared { responder, promise, body }
+    }))
 }
 
-fn copied(promise: Promise, body: &[u8], buffer: &mut Vec<u8>) -> Prepared {
+fn copied(promise: Promise, body: &[u8], buffer: &mut Vec<u8>) -> Body {
     if !promise.is_bodiless() {
         buffer.extend_from_slice(body);
     }
-    Prepared { promise, body: Body::Copied }
+    Body::Copied
 }
 
-fn prepare_response(response: &Bound<'_, PyAny>, responder: &Responder, buffer: &mut Vec<u8>) -> PyResult<Prepared> {
+fn prepare_response(
+    response: &Bound<'_, PyAny>,
+    request: &Request,
+    buffer: &mut Vec<u8>,
+) -> PyResult<Option<Prepared>> {
     let py = response.py();
     let status: u16 = response.getattr(intern!(py, "status"))?.extract()?;
     let fields = fields_of(&response.getattr(intern!(py, "headers"))?)?;
@@ -99,16 +107,15 @@ fn prepare_response(response: &Bound<'_, PyAny>, responder: &Responder, buffer: 
         None => promised_length(&fields),
     };
     let borrowed = fields.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
-    let promise = responder
-        .encode(buffer, status, borrowed, length)
-        .map_err(|problem| PyValueError::new_err(problem.to_string()))?;
-    Ok(match whole {
-        Some(bytes) if bytes.as_bytes().len() > COPY_MAX => {
-            Prepared { promise, body: Body::Bytes(bytes.clone().unbind()) }
-        }
-        Some(bytes) => copied(promise, bytes.as_bytes(), buffer),
-        None => Prepared { promise, body: Body::Pieces(body.unbind()) },
-    })
+    let claimed = request.claim(|responder| responder.encode(buffer, status, borrowed, length))?;
+    Ok(claimed.map(|(responder, promise)| {
+        let body = match whole {
+            Some(bytes) if bytes.as_bytes().len() > COPY_MAX => Body::Bytes(bytes.clone().unbind()),
+            Some(bytes) => copied(promise, bytes.as_bytes(), buffer),
+            None => Body::Pieces(body.clone().unbind()),
+        };
+        Prepared { responder, promise, body }
+    }))
 }
 
 /// A piecewise body whose length the handler knows is sent with that length.
@@ -167,9 +174,9 @@ impl Prepared {
         py: Python<'_>,
         application: &Application,
         request: &Bound<'_, Request>,
-        responder: Responder,
         buffer: &[u8],
     ) -> Option<Outgoing> {
+        let responder = self.responder;
         let body = match self.body {
             Body::Copied => None,
             Body::Bytes(bytes) => Some(bytes),
@@ -184,15 +191,8 @@ impl Prepared {
     }
 
     /// Sends the answer, waiting for nothing but a piecewise body's reader. Attached; detaches to write.
-    pub(crate) fn finish(
-        self,
-        py: Python<'_>,
-        application: &Application,
-        request: &Bound<'_, Request>,
-        responder: Responder,
-        buffer: &[u8],
-    ) {
-        if let Some(mut outgoing) = self.into_outgoing(py, application, request, responder, buffer) {
+    pub(crate) fn finish(self, py: Python<'_>, application: &Application, request: &Bound<'_, Request>, buffer: &[u8]) {
+        if let Some(mut outgoing) = self.into_outgoing(py, application, request, buffer) {
             let body = outgoing.take_body();
             let body = body.as_ref().map_or(&[][..], |bytes| bytes.as_bytes(py));
             py.detach(|| outgoing.send(buffer, body));

@@ -24,7 +24,7 @@ use crate::call::call;
 use crate::calls::Tickets;
 use crate::exceptions::{AlreadyResponded, DeadlineExceeded, Disconnected, ServerStateError, http_error};
 use crate::multidict::{MultiDict, latin1};
-use crate::reply::{Prepared, prepare};
+use crate::reply::prepare;
 use crate::tls::TlsInfo;
 use crate::upgrade::{Subprotocols, upgrade};
 use crate::websocket::WebSocket;
@@ -422,23 +422,15 @@ impl Request {
             None => (body, status).into_pyobject(py)?,
         };
         let response = call(application.as_response.bind(py), [value.as_any()], None)?;
-        let responder = request
-            .take_responder()
-            .ok_or_else(|| AlreadyResponded::new_err("this request has been answered already"))?;
         let mut buffer = Vec::new();
-        match prepare(py, application, &response, &responder, &mut buffer) {
-            Ok(prepared) => {
-                Prepared::finish(prepared, py, application, slf, responder, &buffer);
-                if request.is_deferred() {
-                    request.end_watch();
-                }
-                Ok(())
-            }
-            Err(error) => {
-                request.restore_responder(responder);
-                Err(error)
-            }
+        let Some(prepared) = prepare(py, application, &response, request, &mut buffer)? else {
+            return Err(AlreadyResponded::new_err("this request has been answered already"));
+        };
+        prepared.finish(py, application, slf, &buffer);
+        if request.is_deferred() {
+            request.end_watch();
         }
+        Ok(())
     }
 
     /// Makes the connection a WebSocket (RFC 6455 section 4.2). Its events begin when the handler has returned; it can be

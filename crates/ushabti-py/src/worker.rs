@@ -295,19 +295,15 @@ fn answer(
     buffer: &mut Vec<u8>,
 ) -> PyResult<Option<Outgoing>> {
     let py = request.py();
-    let Some(responder) = request.get().take_responder() else {
-        if !value.is_none() {
-            call(application.surplus.bind(py), [request.as_any(), value], None)?;
-        }
-        return Ok(None);
-    };
-    match prepare(py, application, value, &responder, buffer) {
-        Ok(prepared) => Ok(prepared.into_outgoing(py, application, request, responder, buffer)),
-        Err(error) => {
-            request.get().restore_responder(responder);
-            Err(error)
+    if !request.get().is_answered() {
+        if let Some(prepared) = prepare(py, application, value, request.get(), buffer)? {
+            return Ok(prepared.into_outgoing(py, application, request, buffer));
         }
     }
+    if !value.is_none() {
+        call(application.surplus.bind(py), [request.as_any(), value], None)?;
+    }
+    Ok(None)
 }
 
 /// Waits until the queue wants more workers; `None` when it is closed.

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
+use ushabti_core::reply::{Promise, Responder};
 use ushabti_core::websocket::Upgraded;
+use ushabti_proto::http1::encode::EncodeError;
 
 use super::Request;
 use crate::call::call;
@@ -21,6 +23,23 @@ pub(super) enum Upgrade {
 }
 
 impl Request {
+    /// Takes the right to answer if the answer can be encoded, which makes its head; `None`: it was taken before. Who cannot
+    /// encode an answer has not kept anybody from giving another meanwhile.
+    pub(crate) fn claim(
+        &self,
+        encode: impl FnOnce(&Responder) -> Result<Promise, EncodeError>,
+    ) -> PyResult<Option<(Responder, Promise)>> {
+        let mut place = self.responder.lock();
+        let Some(responder) = place.as_ref() else { return Ok(None) };
+        let result = encode(responder);
+        let claimed = result.is_ok().then(|| place.take()).flatten();
+        drop(place);
+        match result {
+            Ok(promise) => Ok(claimed.map(|responder| (responder, promise))),
+            Err(problem) => Err(PyValueError::new_err(problem.to_string())),
+        }
+    }
+
     /// Notes that it has become a WebSocket, whose events begin with [`Request::begin_events`]; at once where another thread
     /// has made it one and the handler was faster to return.
     pub(crate) fn set_upgraded(&self, upgraded: Upgraded) {

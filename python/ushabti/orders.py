@@ -100,6 +100,8 @@ class Orders:
         self.obeyed = obeyed
         with contextlib.ExitStack() as undo:
             self._ear, self._bell = map(undo.enter_context, socket.socketpair())
+            # Whatever `socket.setdefaulttimeout` says.
+            self._ear.setblocking(True)
             self._bell.setblocking(False)
             if threading.current_thread() is threading.main_thread():
                 handled = contextlib.ExitStack()

@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -33,6 +34,26 @@ def test_a_signal_whose_interruption_a_start_hook_catches_stops_the_server_all_t
 
     assert Server(router).serve(port=0) is True
     assert len(caught) == 1
+
+
+def test_serving_waits_for_longer_than_the_default_timeout_of_sockets() -> None:
+    router = Router.of(hello)
+    # The server's own sockets are open when its hooks are called; the test's are not.
+    router.on_start(lambda server: socket.setdefaulttimeout(None))
+
+    def ready(server: Server) -> None:
+        def ask_and_stop() -> None:
+            for _ in range(10):
+                urlopen(server.address.url, timeout=30).read()
+            server.stop()
+
+        threading.Thread(target=ask_and_stop).start()
+
+    socket.setdefaulttimeout(0.0001)
+    try:
+        assert Server(router).serve(port=0, ready=ready) is True
+    finally:
+        socket.setdefaulttimeout(None)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

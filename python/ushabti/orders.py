@@ -67,6 +67,7 @@ class Orders:
         self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._bell: socket.socket | None = None
         self._ear: socket.socket | None = None
+        self._is_told_of_signals = False
 
     def put(self, order: int) -> None:
         """Gives an order, by any thread and by handlers of signals: it takes no lock of Python and never waits."""
@@ -79,7 +80,10 @@ class Orders:
 
     def get(self) -> int:
         """Waits for the next order; within :meth:`awaited`."""
-        assert self._ear is not None
+        assert self._ear is not None and self._bell is not None
+        if self._is_told_of_signals:
+            # Again: an event loop that a hook has run may have taken it for itself, and none given back.
+            signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
         while True:
             with contextlib.suppress(queue.Empty):
                 return self._queue.get_nowait()
@@ -104,6 +108,7 @@ class Orders:
             self._ear.setblocking(True)
             self._bell.setblocking(False)
             if threading.current_thread() is threading.main_thread():
+                self._is_told_of_signals = True
                 handled = contextlib.ExitStack()
                 _handled.append(handled)
                 undo.callback(_forget, handled)

@@ -1,10 +1,12 @@
 """Signals to a process that serves: none is lost, and they are given back, to children as well."""
 
+import asyncio
 import contextlib
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from tests.server.waiting import eventually
 from ushabti import Router, Server
+from ushabti.orders import Orders
 
 
 def hello(request: Any) -> str:
@@ -56,6 +59,36 @@ def test_serving_waits_for_longer_than_the_default_timeout_of_sockets() -> None:
         socket.setdefaulttimeout(None)
 
 
+def test_a_signal_to_another_thread_is_obeyed_although_a_hook_has_run_an_event_loop() -> None:
+    router = Router.of(hello)
+    sender: list[threading.Thread] = []
+    has_obeyed: list[bool] = []
+
+    @router.on_start
+    def hook(server: Server) -> None:
+        async def listen() -> None:
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGUSR2, print)
+            loop.remove_signal_handler(signal.SIGUSR2)
+
+        asyncio.run(listen())
+
+    def ready(server: Server) -> None:
+        def send() -> None:
+            main = threading.main_thread().ident or 0
+            eventually(lambda: sys._current_frames()[main].f_code is Orders.get.__code__)
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            has_obeyed.append(server.stopping.wait(10))
+            server.stop()
+
+        sender.append(threading.Thread(target=send))
+        sender[0].start()
+
+    assert Server(router).serve(port=0, ready=ready) is True
+    sender[0].join()
+    assert has_obeyed == [True]
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_of_a_handler_ends_by_the_signals_that_the_server_obeys() -> None:
     context = multiprocessing.get_context("fork")
@@ -92,6 +125,7 @@ def test_an_access_log_that_takes_nothing_keeps_no_signal_from_being_obeyed(tmp_
     with contextlib.suppress(BlockingIOError):
         while os.write(filler, bytes(65536)):
             pass
+    sender: list[threading.Thread] = []
     has_obeyed: list[bool] = []
 
     def signals(server: Server) -> None:
@@ -105,10 +139,12 @@ def test_an_access_log_that_takes_nothing_keeps_no_signal_from_being_obeyed(tmp_
                 pass
 
     def ready(server: Server) -> None:
-        threading.Thread(target=signals, args=(server,)).start()
+        sender.append(threading.Thread(target=signals, args=(server,)))
+        sender[0].start()
 
     server = Server(hello, access_log="text", access_log_file=path)
     assert server.serve(port=0, ready=ready) is True
+    sender[0].join()
     assert has_obeyed == [True]
     os.close(reader)
     os.close(filler)

@@ -8,6 +8,8 @@ Without the GIL no stack of another thread is read: that thread runs on meanwhil
 of :func:`sys._current_frames` against it. Read all the same, they end the interpreter now and then.
 """
 
+import contextlib
+import gc
 import json
 import linecache
 import sys
@@ -27,6 +29,9 @@ _FRAMES_MAX = 200
 
 # What of the statistics stands at the head of a dump.
 _HEAD = ("queue_waiting", "requests_deferred", "workers", "workers_busy", "connections_open", "websockets_open")
+
+# Held while the garbage collector is off: it is the process's.
+_collector = threading.Lock()
 
 # Thread, number of the piece of work, and what that is: see `_core.Server.desks`.
 _Task = tuple[str, str, str, int, float, float, float, bool]
@@ -147,7 +152,8 @@ class Dump(NamedTuple):
         """
         before = {thread: (number, task) for thread, number, task in desks()}
         blocking = {thread: (socket, since) for thread, socket, since in sockets()}
-        places = {thread: _places(frame) for thread, frame in _frames().items()}
+        with _uncollected():
+            places = {thread: _places(frame) for thread, frame in _frames().items()}
         after = {thread: number for thread, number, task in desks() if task is not None}
         still = {thread: since for thread, _, since in sockets()}
         requests, more, queues = waiting()
@@ -288,7 +294,9 @@ def stack_of(thread: int) -> list[str]:
         Lines without their ends, two for a frame where the source is there; none if there is no such thread, or if it
         cannot be read without the GIL.
     """
-    return _lines(_places(_frames().get(thread)))
+    with _uncollected():
+        places = _places(_frames().get(thread))
+    return _lines(places)
 
 
 def _has_gil() -> bool:
@@ -299,6 +307,28 @@ def _has_gil() -> bool:
 def _frames() -> dict[int, FrameType]:
     """Where every thread stands; without the GIL, only where this one does."""
     return sys._current_frames() if _has_gil() else {threading.get_ident(): sys._getframe()}
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keeps the garbage collector off.
+
+    Before Python 3.12 it may start whenever a frame of another thread is asked for, be it by ``f_back``. If a finalizer
+    gives the GIL away then, that thread goes on, and the frame is one of memory that is used otherwise; and who begins
+    or ends a thread meanwhile may stop the process for ever (python/cpython#106883). Later versions collect between two
+    instructions.
+    """
+    if sys.version_info >= (3, 12):
+        yield
+        return
+    with _collector:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if was_enabled:
+                gc.enable()
 
 
 def _places(frame: FrameType | None) -> list[_Place]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.server.process import Process
+from tests.server.test_server_life import script
 from tests.server.waiting import Gate, eventually
 from tests.server.websocketing import Dialled, Told, dial
 from tests.support import HAS_GIL, stands_in
@@ -339,3 +340,46 @@ def test_sigquit_writes_the_dump_and_goes_on():
         assert held.read_response().body == b"let go"
         assert process.read() == {"clean": True}
         assert process.wait() == 0
+
+
+COLLECTING = """
+import gc, threading, time
+from ushabti import Server
+
+class Cyclic:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        time.sleep(0.002)
+
+def deep(depth):
+    deep(depth - 1) if depth else time.sleep(0.0005)
+
+def run(work):
+    while not over:
+        work()
+
+def begin_and_end():
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+
+over = False
+works = [lambda: deep(5)] * 8 + [begin_and_end] * 3
+threads = [threading.Thread(target=run, args=(work,), daemon=True) for work in works]
+for thread in threads:
+    thread.start()
+server = Server(lambda request: "hello")
+gc.set_threshold(20)
+for _ in range(300):
+    Cyclic()
+    server.dump()
+over = True
+print("end")
+"""
+
+
+def test_dump_does_not_stop_the_process_when_the_garbage_collector_runs() -> None:
+    done = script(COLLECTING)
+    assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr

@@ -1,6 +1,8 @@
 """The thread dump, made of what is put into it by hand."""
 
+import gc
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -162,6 +164,45 @@ def test_what_waits_without_a_thread_is_shown_with_its_place_and_client():
 def test_stack_of_one_thread(sleeper: Sleeper):
     assert stands_in("in stand_here", stack_of(sleeper.number))
     assert stack_of(-1) == []
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="this version collects garbage between two instructions")
+@pytest.mark.parametrize("was_enabled", [True, False])
+def test_no_garbage_is_collected_while_frames_are_looked_at(was_enabled: bool):
+    """What it finalises may let the thread of a frame run on just when the object of that frame is made."""
+    entered, wake = threading.Event(), threading.Event()
+    collected_in: list[str] = []
+
+    def dive(depth: int) -> None:
+        if depth:
+            dive(depth - 1)
+        else:
+            entered.set()
+            wake.wait(10)
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        collected_in.append(sys._getframe(1).f_code.co_name)
+
+    thread = threading.Thread(target=dive, args=(100,))
+    thread.start()
+    before = gc.get_threshold()
+    try:
+        assert entered.wait(10) and thread.ident is not None
+        gc.callbacks.append(note)
+        gc.set_threshold(1)
+        if not was_enabled:
+            gc.disable()
+        assert "in dive" in "\n".join(stack_of(thread.ident))
+        assert take([]).others
+        assert gc.isenabled() == was_enabled
+    finally:
+        gc.enable()
+        gc.set_threshold(*before)
+        gc.callbacks.remove(note)
+        wake.set()
+        thread.join()
+    assert "_places" not in collected_in
+    assert bool(collected_in) == was_enabled
 
 
 def test_deep_stack_is_cut_at_its_outer_end():

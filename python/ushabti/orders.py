@@ -119,7 +119,7 @@ class Orders:
         # Ctrl-C raises nothing any more once it is handled: it is the first that is, and the last given back.
         for number in (*self.obeyed.stop, *self.obeyed.others):
             undo.callback(_give_back, number, signal.signal(number, self._on_signal))
-        undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(bell, warn_on_full_buffer=False))
+        undo.callback(_give_descriptor_back, signal.set_wakeup_fd(bell, warn_on_full_buffer=False))
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Only notes the signal. It interrupts the main thread anywhere, so that no lock may be taken here."""
@@ -139,6 +139,14 @@ def _forget(handled: contextlib.ExitStack) -> None:
     # In a forked child it is gone already.
     if handled in _handled:
         _handled.remove(handled)
+
+
+def _give_descriptor_back(earlier: int) -> None:
+    try:
+        signal.set_wakeup_fd(earlier)
+    except (OSError, ValueError):
+        # It has been closed meanwhile. Ours will be, too, and must not stay.
+        signal.set_wakeup_fd(-1)
 
 
 def _give_back(number: int, earlier: Any) -> None:

@@ -89,6 +89,17 @@ def test_a_signal_to_another_thread_is_obeyed_although_a_hook_has_run_an_event_l
     assert has_obeyed == [True]
 
 
+def test_a_descriptor_for_signals_that_was_closed_meanwhile_is_not_given_back() -> None:
+    ear, bell = socket.socketpair()
+    bell.setblocking(False)
+    signal.set_wakeup_fd(bell.fileno())
+    router = Router.of(hello)
+    router.on_start(lambda server: bell.close())
+    assert Server(router).serve(port=0, ready=lambda server: server.stop()) is True
+    assert signal.set_wakeup_fd(-1) == -1
+    ear.close()
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_of_a_handler_ends_by_the_signals_that_the_server_obeys() -> None:
     context = multiprocessing.get_context("fork")

@@ -58,7 +58,8 @@ def test_lanes_have_workers_and_a_queue_of_their_own(serve, gate: Gate) -> None:
     held += hold(running, 2)
     waiting(running, 2)
     assert running.get("/hold").status == 503
-    assert [running.get("/hello").body for _ in range(5)] == [b"ushabti-quick-worker-1"] * 5
+    # The second of its workers comes when the first is slow.
+    assert {running.get("/hello").body[:-1] for _ in range(5)} == {b"ushabti-quick-worker-"}
     lanes = running.server.stats()["lanes"]
     assert lanes["default"] == {"queue_waiting": 2, "workers": 1, "workers_idle": 0}
     assert lanes["quick"]["queue_waiting"] == 0

@@ -3,6 +3,7 @@
 import faulthandler
 import gc
 import os
+import signal
 import sys
 import sysconfig
 import threading
@@ -40,6 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(problem, returncode=2)
     if interval := config.getoption("--switch-interval"):
         sys.setswitchinterval(interval)
+    # A run under nohup ignores this, and so would each server that a test starts. What is handled is not inherited.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
     # Tests run with standard error captured; a dump of all stacks must reach the terminal all the same.
     config.stash[_stderr_key] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
 

@@ -79,7 +79,13 @@ impl<S: Read + Write> Client<S> {
 
     fn receive(&mut self) -> io::Result<()> {
         let mut buffer = [0; 8 * 1024];
-        let count = self.stream.read(&mut buffer)?;
+        let count = loop {
+            match self.stream.read(&mut buffer) {
+                // A process that was stopped and goes on is told this by waits that have a timeout.
+                Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

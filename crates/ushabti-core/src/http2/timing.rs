@@ -129,6 +129,9 @@ impl Task {
             if let Phase::Open(frames) = &mut self.phase {
                 frames.abrupt_shutdown(h2::Reason::NO_ERROR);
             }
+        } else if self.leave_by != Tick::MAX {
+            // What came due now was set for something else, and earlier.
+            self.arm(self.leave_by, DRAIN_GRACE);
         } else if !self.is_leaving && self.has_rested(now) {
             self.leave();
             self.leave_by = now.saturating_add(ticks(LINGER));

@@ -298,6 +298,20 @@ fn a_frame_that_stops_midway_ends_the_connection_in_time() {
 }
 
 #[test]
+fn the_grace_of_a_stop_ends_though_an_older_deadline_ends_within_it() {
+    let mut config = config();
+    config.body_timeout = Duration::from_millis(200);
+    let running = Running::start(config, 1);
+    let mut client = Raw::open(&running);
+    // The clock is set for the body, which has come when that is over.
+    client.send(&[begin_post(1, "/echo"), frame(DATA, END_STREAM, 1, b"body")].concat());
+    assert_eq!(client.wait_for(DATA).payload, b"body");
+    // The client does not go by itself.
+    running.stop();
+    client.wait_for(GOAWAY);
+}
+
+#[test]
 fn a_client_that_takes_nothing_is_cut() {
     let mut config = config();
     config.write_timeout = Duration::from_millis(300);

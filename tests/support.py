@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple, Self
 
+import pytest
+
 from ushabti.routing import Router
 from ushabti.server import Address, Server
 
-__all__ = ["HAS_GIL", "Answer", "BadAnswer", "Raw", "Running", "stands_in", "unverified"]
+__all__ = ["HAS_GIL", "Answer", "BadAnswer", "Raw", "Running", "needs_ipv6", "stands_in", "unverified"]
 
 # What a client waits before it gives up. Far above what a loaded machine needs, below the limit of one test.
 PATIENCE_S = 10.0
@@ -26,6 +28,20 @@ _FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*", re
 def stands_in(place: str, stack: list[str]) -> bool:
     """Whether a stack of another thread goes through there; without the GIL, whether none was read."""
     return any(place in line for line in stack) if HAS_GIL else stack == []
+
+
+def _has_ipv6() -> bool:
+    if not socket.has_ipv6:
+        return False
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 loopback")
 
 
 def unverified(*protocols: str) -> ssl.SSLContext:

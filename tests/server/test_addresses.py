@@ -7,22 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Raw
+from tests.support import Raw, needs_ipv6
 from ushabti.errors import BindError
 from ushabti.server import Server
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-def has_ipv6() -> bool:
-    if not socket.has_ipv6:
-        return False
-    with socket.socket(socket.AF_INET6) as probe:
-        try:
-            probe.bind(("::1", 0))
-        except OSError:
-            return False
-    return True
 
 
 def ask(where: tuple[str, int] | str) -> bytes:
@@ -33,9 +22,6 @@ def ask(where: tuple[str, int] | str) -> bytes:
 
 def whoever(request) -> str:
     return f"{request.client} {request.peer}"
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
 
 
 @needs_ipv6

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import Raw, Running
+from tests.support import Raw, Running, needs_ipv6
 from tools.steps import ROOT
 from ushabti import BindError, ConfigError, Router, Server, ServerStateError
 
@@ -87,6 +87,7 @@ def test_an_address_before_the_start_is_an_error() -> None:
         _ = server.address
 
 
+@needs_ipv6
 def test_several_addresses_are_served_ipv6_and_unix_among_them(serve, tmp_path: Path) -> None:
     path = tmp_path / "life.sock"
     running: Running = serve(hello, bind=["127.0.0.1:0", "[::1]:0", f"unix:{path}"])
@@ -101,6 +102,7 @@ def test_several_addresses_are_served_ipv6_and_unix_among_them(serve, tmp_path: 
     assert not path.exists()
 
 
+@needs_ipv6
 def test_an_ipv6_host_needs_no_brackets() -> None:
     with Server(hello).start(port=0, host="::1") as address:
         assert address.host == "::1"

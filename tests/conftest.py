@@ -121,6 +121,16 @@ def effort(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
+def descriptors() -> Iterator[int]:
+    """How many descriptors this process can have, after it was granted all that it may."""
+    resource = pytest.importorskip("resource", reason="this system has no limits of descriptors")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield sys.maxsize if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
 def serve() -> Iterator[Callable[..., "Running"]]:
     """Starts servers: ``running = serve(app, **options)``; ``bind=[...]`` chooses addresses.
 

@@ -93,7 +93,11 @@ class Raw:
         if isinstance(address, str):
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.socket.settimeout(timeout)
-            self.socket.connect(address)
+            try:
+                self.socket.connect(address)
+            except BaseException:
+                self.socket.close()
+                raise
         else:
             self.socket = socket.create_connection(address, timeout, (source, 0) if source else None)
             # A test that sends byte by byte wants to be read byte by byte.

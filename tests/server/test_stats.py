@@ -1,7 +1,10 @@
 """``Server.stats()``: what connections and workers are at, what was waited for, and how many bytes went to and fro."""
 
 import threading
+import time
 from typing import Any
+
+import pytest
 
 from tests.server.waiting import Gate, eventually
 from tests.server.websocketing import Told, dial
@@ -39,6 +42,7 @@ def test_connections_are_counted_by_what_they_are_at(serve, gate: Gate):
     eventually(lambda: states(running, reading=1))
     fresh.send(HELLO[20:])
     fresh.read_response()
+    eventually(lambda: states(running, idle=1))
     with running.connect() as held:
         held.send(HOLD)
         gate.wait()
@@ -59,7 +63,9 @@ def test_connections_are_counted_by_what_they_are_at(serve, gate: Gate):
     assert running.server.stats()["connections_open"] == 1
 
 
-def test_more_connections_than_are_counted_at_once(serve):
+def test_more_connections_than_are_counted_at_once(serve, descriptors: int):
+    if descriptors < 2300:
+        pytest.skip(f"this process may have {descriptors} descriptors, and the connections have two each")
     running = serve(lambda request: "hello", max_connections=2000)
     many = [running.connect() for _ in range(1100)]
     eventually(lambda: states(running, reading=1100))
@@ -124,10 +130,11 @@ def test_time_in_which_a_body_came_is_no_wait_in_the_queue(serve, gate: Gate):
         raw.send(b"POST /hold HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n1")
         eventually(lambda: running.server.stats()["bytes_received"] > 50)
         assert not threading.Event().wait(0.3)
+        complete = time.monotonic()
         raw.send(b"2")
         assert raw.read_response().status == 200
     waits = running.server.stats()["queue_waits"]
-    assert waits["count"] == 1 and waits["sum"] < 0.3
+    assert waits["count"] == 1 and waits["sum"] < time.monotonic() - complete
 
 
 def test_waits_outlive_the_workers_that_have_waited(serve, gate: Gate):

@@ -15,8 +15,9 @@ from ushabti.routing import Router
 
 GET = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
 
-# Until everything that vanished clients have left is cleared away.
-REST_S = 3.0
+# Until everything that vanished clients have left is cleared away: after the linger of 2 s, with room for a loaded
+# machine, and before the first time limit (`header_timeout`, 10 s) would clear it away by itself.
+REST_S = 8.0
 
 LEAVES: list[Callable[[Raw], None]] = [Raw.close, Raw.reset]
 

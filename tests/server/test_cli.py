@@ -103,8 +103,13 @@ class Command:
         self.signal(signal.SIGTERM)
         return self.wait()
 
+    def read_error(self) -> str:
+        """Waits for the next line of standard error."""
+        assert self.process.stderr is not None
+        return self.process.stderr.readline()
+
     def errors(self) -> str:
-        """What it wrote to standard error; after its end."""
+        """What it wrote to standard error and was not read yet; after its end."""
         assert self.process.stderr is not None
         return self.process.stderr.read()
 
@@ -222,8 +227,7 @@ def test_a_second_signal_stops_at_once_and_says_so_in_the_status(ushabti) -> Non
         raw.send(b"GET /wait HTTP/1.1\r\nHost: shop\r\n\r\n")
         assert command.read_line() == "entered"
         command.signal(signal.SIGINT)
-        assert command.process.stderr is not None
-        assert "SIGINT: stopping" in command.process.stderr.readline()
+        assert "SIGINT: stopping" in command.read_error()
         command.signal(signal.SIGINT)
         assert command.wait() == 1
     errors = command.errors()

@@ -45,6 +45,7 @@ fn check_request(input: &[u8]) {
     let said = |wanted: &[u8]| pseudo.iter().find(|(name, _)| *name == wanted).map(|&(_, value)| value);
     let pseudo = Pseudo {
         method: said(b":method").unwrap_or(b"GET"),
+        scheme: said(b":scheme"),
         path: said(b":path"),
         authority: said(b":authority"),
         protocol: said(b":protocol"),
@@ -60,6 +61,9 @@ fn check_request(input: &[u8]) {
 /// The head of HTTP/1.1 that asks for the same, as the plain reading has it; `None` if there is none, or none by HTTP/2.
 fn expected(pseudo: Pseudo<'_>, fields: &[Field<'_>]) -> Option<Head> {
     if !fields.iter().all(|&field| is_for_stream(field)) {
+        return None;
+    }
+    if pseudo.scheme.is_some_and(|scheme| !matches!(&*scheme.to_ascii_lowercase(), b"http" | b"https")) {
         return None;
     }
     let (method, target): (&[u8], _) = match pseudo.protocol {

@@ -74,6 +74,8 @@ pub enum ProtocolError {
     FieldOfConnection,
     /// HTTP/2: a field value that begins or ends with white space.
     SpaceAroundValue,
+    /// HTTP/2: a scheme that is neither `http` nor `https`.
+    SchemeUnknown,
     /// HTTP/2: a request without a target.
     TargetMissing,
     /// HTTP/2: a CONNECT for another protocol than WebSocket.
@@ -165,6 +167,7 @@ impl ProtocolError {
             Self::HostDiffers => (400, "RFC 9113 section 8.3.1", "Host and the authority name different hosts"),
             Self::FieldOfConnection => (400, "RFC 9113 section 8.2.2", "a field of the connection has no place in HTTP/2"),
             Self::SpaceAroundValue => (400, "RFC 9113 section 8.2.1", "a field value begins or ends with white space"),
+            Self::SchemeUnknown => (400, "RFC 9113 section 8.3.1", "the scheme is neither http nor https"),
             Self::TargetMissing => (400, "RFC 9113 section 8.3.1", "the request has no target"),
             Self::ProtocolUnknown => (501, "RFC 9220 section 3", "the only protocol that a CONNECT may ask for is websocket"),
             Self::ContentLengthSyntax => (400, "RFC 9112 section 6.3", "Content-Length is not a decimal number"),

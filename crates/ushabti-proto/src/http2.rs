@@ -14,11 +14,16 @@ pub mod meter;
 /// The first bytes of a client (RFC 9113 section 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A request's pseudo-header fields, but for the scheme (RFC 9113 section 8.3.1).
+/// What is served, as a target with a scheme may name it in HTTP/1.1, too.
+const SCHEMES: [&[u8]; 2] = [b"http", b"https"];
+
+/// A request's pseudo-header fields (RFC 9113 section 8.3.1).
 #[derive(Debug, Clone, Copy)]
 pub struct Pseudo<'a> {
     /// `:method`.
     pub method: &'a [u8],
+    /// `:scheme`; CONNECT has none.
+    pub scheme: Option<&'a [u8]>,
     /// `:path`; CONNECT has none.
     pub path: Option<&'a [u8]>,
     /// `:authority`.
@@ -42,7 +47,8 @@ pub struct Pseudo<'a> {
 /// use ushabti_proto::http2::{Pseudo, request_head};
 ///
 /// let limits = Limits { head_bytes_max: 32768, fields_max: 128, target_bytes_max: 16384 };
-/// let pseudo = Pseudo { method: b"GET", path: Some(b"/a?b"), authority: Some(b"example.com"), protocol: None };
+/// let scheme = Some(b"https".as_slice());
+/// let pseudo = Pseudo { method: b"GET", scheme, path: Some(b"/a?b"), authority: Some(b"example.com"), protocol: None };
 /// let fields: [(&[u8], &[u8]); 3] = [(b"cookie", b"a=1"), (b"accept", b"*/*"), (b"cookie", b"b=2")];
 /// let head = request_head(pseudo, fields.into_iter(), &limits)?;
 /// assert_eq!((head.path(), head.host()), ("/a", Some("example.com")));
@@ -60,6 +66,9 @@ pub fn request_head<'a>(
         (b"CONNECT", None) => (b"CONNECT", pseudo.authority),
         (method, None) => (method, pseudo.path),
     };
+    if pseudo.scheme.is_some_and(|scheme| !SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme))) {
+        return Err(ProtocolError::SchemeUnknown);
+    }
     let target = target.ok_or(ProtocolError::TargetMissing)?;
     let (mut reader, mut bytes) = HeadReader::of_http2(method, target, limits)?;
     if let Some(authority) = pseudo.authority {

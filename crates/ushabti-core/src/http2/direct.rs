@@ -12,7 +12,8 @@ use crate::destination::Destination;
 use crate::reply::Refusal;
 
 /// Makes a head of what `h2` has read, and finds out where it goes. A fragment in the path, which may not be there (RFC 9113
-/// section 8.3.1), is not seen here: the type that the path comes in has cut it off.
+/// section 8.3.1), is not seen here: the type that the path comes in has cut it off. Nor is a scheme beside which there is no
+/// authority, but a Host.
 ///
 /// # Errors
 ///
@@ -21,6 +22,7 @@ pub(super) fn direct(parts: &http::request::Parts, place: &Place) -> Result<(Req
     let server = &place.io.server;
     let pseudo = Pseudo {
         method: parts.method.as_str().as_bytes(),
+        scheme: parts.uri.scheme_str().map(str::as_bytes),
         path: parts.uri.path_and_query().map(|path| path.as_str().as_bytes()),
         authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
         protocol: parts.extensions.get::<Protocol>().map(AsRef::as_ref),

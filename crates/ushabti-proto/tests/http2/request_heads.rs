@@ -10,6 +10,8 @@ use ushabti_proto::websocket::handshake::{Handshake, HandshakeError};
 
 const LIMITS: Limits = Limits { head_bytes_max: 1000, fields_max: 5, target_bytes_max: 100 };
 
+const HTTPS: Option<&[u8]> = Some(b"https");
+
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
 fn read_to(
@@ -19,7 +21,7 @@ fn read_to(
     fields: Fields<'_>,
 ) -> Result<RequestHead, Fault> {
     let (path, authority) = (path.map(str::as_bytes), authority.map(str::as_bytes));
-    let pseudo = Pseudo { method: method.as_bytes(), path, authority, protocol: None };
+    let pseudo = Pseudo { method: method.as_bytes(), scheme: HTTPS, path, authority, protocol: None };
     let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     request_head(pseudo, fields, &LIMITS)
 }
@@ -32,8 +34,8 @@ fn read(fields: Fields<'_>) -> Result<RequestHead, Fault> {
 fn a_head_has_what_its_fields_say() {
     let fields = [("accept", "*/*"), ("content-length", "5"), ("x-many", "1"), ("x-many", "2"), ("te", "trailers")];
     let limits = Limits { fields_max: 6, ..LIMITS };
-    let pseudo =
-        Pseudo { method: b"PUT", path: Some(b"/a%20b?c=d"), authority: Some(b"example.com:8080"), protocol: None };
+    let (path, authority) = (Some(b"/a%20b?c=d".as_slice()), Some(b"example.com:8080".as_slice()));
+    let pseudo = Pseudo { method: b"PUT", scheme: HTTPS, path, authority, protocol: None };
     let head = request_head(pseudo, fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())), &limits)
         .expect("nothing is wrong with it");
     assert_eq!((head.method(), head.target(), head.path()), ("PUT", "/a%20b?c=d", "/a%20b"));
@@ -83,6 +85,21 @@ fn the_host_is_the_authority_and_nothing_else() {
         let hosts = head.map_or(1, |head| head.field_values("host").count());
         assert_eq!(hosts, 1, "{authority:?} {fields:?}");
     }
+}
+
+#[test]
+fn a_scheme_is_one_that_is_served() {
+    let read = |method, scheme: &'static [u8], path, authority| {
+        let pseudo = Pseudo { method, scheme: Some(scheme), path, authority: Some(authority), protocol: None };
+        request_head(pseudo, std::iter::empty(), &LIMITS).map(|_| ())
+    };
+    for scheme in [b"http".as_slice(), b"https", b"HTTPS"] {
+        assert_eq!(read(b"GET", scheme, Some(b"/".as_slice()), b"a"), Ok(()), "{scheme:?}");
+    }
+    for scheme in [b"".as_slice(), b"ftp", b"ws", b"1http", b"http:", b"httpsx"] {
+        assert_eq!(read(b"GET", scheme, Some(b"/".as_slice()), b"a"), Err(Fault::SchemeUnknown), "{scheme:?}");
+    }
+    assert_eq!(Fault::SchemeUnknown.status(), 400);
 }
 
 #[test]
@@ -140,7 +157,7 @@ fn trailers_are_held_to_the_same() {
 
 /// A request that asks for a protocol (RFC 8441 section 4).
 fn ask_for(method: &[u8], protocol: &[u8], path: Option<&[u8]>, fields: Fields<'_>) -> Result<RequestHead, Fault> {
-    let pseudo = Pseudo { method, path, authority: Some(b"a"), protocol: Some(protocol) };
+    let pseudo = Pseudo { method, scheme: HTTPS, path, authority: Some(b"a"), protocol: Some(protocol) };
     request_head(pseudo, fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())), &LIMITS)
 }
 

@@ -50,9 +50,11 @@ pub(super) struct Refused {
 
 impl Connection {
     /// Refuses a request whose head is complete. A small body is read first, so that the connection can go on; a
-    /// large one, or one that the client has not begun to send, is not worth it: then the connection ends.
+    /// large one, or one that the client has not begun to send, is not worth it: then the connection ends. So it does behind a
+    /// CONNECT: what follows may be what somebody else has the client send through the tunnel (RFC 9931).
     pub(super) fn refuse(&mut self, head: RequestHead, refusal: Refusal) -> Result<(), Flow> {
         let small = match head.framing() {
+            _ if head.form() == TargetForm::Authority => false,
             BodyFraming::None => true,
             BodyFraming::Length(bytes) => bytes <= SWALLOW_MAX && !self.protocol.continue_wanted(),
             BodyFraming::Chunked => !self.protocol.continue_wanted(),

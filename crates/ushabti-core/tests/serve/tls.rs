@@ -276,7 +276,6 @@ fn a_stopping_server_waits_for_a_handshake_that_has_begun() {
 #[test]
 fn a_port_may_send_everybody_to_the_one_of_tls() {
     let running = Running::start_kind(config(), Kind::Redirect, 1);
-    let mut client = running.connect();
     for (head, status, location) in [
         ("GET /a?b=c HTTP/1.1\r\nHost: example.org\r\n\r\n", 308, Some("https://example.org/a?b=c")),
         ("GET / HTTP/1.1\r\nHost: example.org:8080\r\n\r\n", 308, Some("https://example.org/")),
@@ -286,12 +285,12 @@ fn a_port_may_send_everybody_to_the_one_of_tls() {
         ("CONNECT example.org:80 HTTP/1.1\r\nHost: example.org:80\r\n\r\n", 400, None),
         ("GET / HTTP/1.0\r\n\r\n", 400, None),
     ] {
+        let mut client = running.connect();
         client.send(head.as_bytes());
         let answer = client.answer();
         let found = answer.head.lines().find_map(|line| line.strip_prefix("location: "));
         assert_eq!((answer.status, found), (status, location), "{head:?}");
     }
-    drop(client);
     let second = running.server.bind("127.0.0.1:0", Kind::Tls, false).expect("loopback can be bound");
     let mut client = running.connect();
     client.send(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n");

@@ -78,7 +78,8 @@ fn expected(pseudo: Pseudo<'_>, fields: &[Field<'_>]) -> Option<Head> {
     let is_absolute = method != b"CONNECT" && !target.starts_with(b"/") && target != b"*";
     let hosts: Vec<_> = fields.iter().filter(|(name, _)| *name == b"host").map(|&(_, value)| value).collect();
     let disagrees = |authority: &[u8]| hosts.iter().any(|host| !host.eq_ignore_ascii_case(authority));
-    if is_absolute || pseudo.authority.is_some_and(disagrees) {
+    let is_empty = pseudo.authority.or(hosts.first().copied()).is_some_and(<[u8]>::is_empty);
+    if is_absolute || is_empty || pseudo.authority.is_some_and(disagrees) {
         return None;
     }
     let mut all: Vec<Field<'_>> = Vec::new();

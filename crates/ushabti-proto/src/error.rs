@@ -68,6 +68,8 @@ pub enum ProtocolError {
     HostRepeated,
     /// A Host that is not `uri-host [ ":" port ]`.
     HostSyntax,
+    /// HTTP/2: an authority, or a Host in its place, without anything in it.
+    HostEmpty,
     /// HTTP/2: a Host that names another than the authority does.
     HostDiffers,
     /// HTTP/2: a field about the connection, which frames it by itself.
@@ -164,6 +166,7 @@ impl ProtocolError {
             Self::HostMissing => (400, "RFC 9112 section 3.2", "Host is missing"),
             Self::HostRepeated => (400, "RFC 9112 section 3.2", "Host is given more than once"),
             Self::HostSyntax => (400, "RFC 9112 section 3.2", "Host is not a host with an optional port"),
+            Self::HostEmpty => (400, "RFC 9113 section 8.3.1", "the authority is empty"),
             Self::HostDiffers => (400, "RFC 9113 section 8.3.1", "Host and the authority name different hosts"),
             Self::FieldOfConnection => (400, "RFC 9113 section 8.2.2", "a field of the connection has no place in HTTP/2"),
             Self::SpaceAroundValue => (400, "RFC 9113 section 8.2.1", "a field value begins or ends with white space"),

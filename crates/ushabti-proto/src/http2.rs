@@ -72,6 +72,9 @@ pub fn request_head<'a>(
     let target = target.ok_or(ProtocolError::TargetMissing)?;
     let (mut reader, mut bytes) = HeadReader::of_http2(method, target, limits)?;
     if let Some(authority) = pseudo.authority {
+        if authority.is_empty() {
+            return Err(ProtocolError::HostEmpty);
+        }
         reader.add(&mut bytes, b"host", authority, limits)?;
     }
     if let Some(protocol) = pseudo.protocol {
@@ -83,6 +86,8 @@ pub fn request_head<'a>(
         match (name, pseudo.authority) {
             (b"host", Some(authority)) if value.eq_ignore_ascii_case(authority) => {}
             (b"host", Some(_)) => return Err(ProtocolError::HostDiffers),
+            // Only a client of HTTP/1.1 may have no host to name.
+            (b"host", None) if value.is_empty() => return Err(ProtocolError::HostEmpty),
             // A crumb without anything in it would leave a separator behind.
             (b"cookie", _) if value.is_empty() => {}
             (b"cookie", _) => {

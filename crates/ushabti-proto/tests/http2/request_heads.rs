@@ -69,13 +69,16 @@ fn targets_have_the_forms_that_http2_knows() {
 
 #[test]
 fn the_host_is_the_authority_and_nothing_else() {
-    let cases: [(Option<&str>, Fields<'_>, Result<&str, Fault>); 7] = [
+    let cases: [(Option<&str>, Fields<'_>, Result<&str, Fault>); 10] = [
         (Some("a:1"), &[], Ok("a:1")),
         (Some("a"), &[("host", "A")], Ok("a")),
         (None, &[("host", "b")], Ok("b")),
         (Some("a"), &[("host", "b")], Err(Fault::HostDiffers)),
         (None, &[("host", "b"), ("host", "b")], Err(Fault::HostRepeated)),
         (None, &[], Err(Fault::HostMissing)),
+        (None, &[("host", "")], Err(Fault::HostEmpty)),
+        (Some(""), &[], Err(Fault::HostEmpty)),
+        (Some("a"), &[("host", "")], Err(Fault::HostDiffers)),
         (Some("user@a"), &[], Err(Fault::HostSyntax)),
     ];
     for (authority, fields, expected) in cases {

@@ -398,6 +398,7 @@ impl Task {
         let slot = self.entries.vacant_entry();
         let key = slot.key();
         let asks = asks_for_tunnel(&parts);
+        let waits = parts.headers.contains_key(http::header::EXPECT);
         let stream = Stream::new(&self.agenda, key, asks);
         let exchange = stream.begin_exchange();
         let entry = slot.insert(Entry::new(stream, exchange, respond));
@@ -419,7 +420,8 @@ impl Task {
                     entry.receive(Subject::Accepted(request), body, number, body_bytes_max, now);
                 }
             }
-            Err(refused) if !asks && !body.is_end_stream() && refused.is_small() => {
+            // Who waits for 100 (Continue), or for whatever else, does not send a body before there is an answer.
+            Err(refused) if !asks && !waits && !body.is_end_stream() && refused.is_small() => {
                 entry.receive(Subject::Refused(refused), body, number, SWALLOW_MAX, now);
             }
             Err(refused) => {

@@ -86,12 +86,10 @@ pub(super) struct Refused {
 
 impl Refused {
     /// Whether its body is read to the end before it is answered, as far as its head tells: some clients do not look for an
-    /// answer before. Who waits for 100 (Continue) is not told to send what will be thrown away.
+    /// answer before.
     pub(super) fn is_small(&self) -> bool {
-        let is_small = |head: &RequestHead| {
-            !head.expects_continue() && !matches!(head.framing(), BodyFraming::Length(bytes) if bytes > SWALLOW_MAX)
-        };
-        self.refusal.status != 413 && self.head.as_ref().is_none_or(is_small)
+        let is_large = |head: &RequestHead| matches!(head.framing(), BodyFraming::Length(bytes) if bytes > SWALLOW_MAX);
+        self.refusal.status != 413 && !self.head.as_ref().is_some_and(is_large)
     }
 }
 

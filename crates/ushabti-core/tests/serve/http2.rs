@@ -415,6 +415,24 @@ fn a_client_that_waits_for_100_gets_it_before_it_sends() {
 }
 
 #[test]
+fn a_client_that_waits_is_refused_before_it_sends() {
+    let running = Running::start(config(), 1);
+    let client = Client::connect(&running);
+    for (expectation, host, status) in [("tea", None, 417), ("100-continue", Some("other"), 400)] {
+        let mut request = post("/echo");
+        request.headers_mut().insert("expect", expectation.parse().expect("a value"));
+        if let Some(host) = host {
+            request.headers_mut().insert("host", host.parse().expect("a value"));
+        }
+        let (answer, stream) = client.begin(request, false);
+        assert_eq!(client.finish(answer).expect("an answer").status(), status);
+        drop(stream);
+    }
+    drop(client);
+    running.stop();
+}
+
+#[test]
 fn nothing_is_kept_of_a_connection_that_has_ended() {
     let running = Running::start(config(), 4);
     // Every connection that is kept refers to its server.

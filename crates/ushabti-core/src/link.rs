@@ -47,7 +47,7 @@ mod secure;
 mod standing;
 mod turn;
 
-pub(crate) use adapter::{Gauge, LinkIo};
+pub(crate) use adapter::{BROKEN_GREETING, Gauge, LinkIo};
 pub use exchange::Gone;
 pub(crate) use exchange::{Exchange, Then};
 pub(crate) use frames::{Bound, Unsent};

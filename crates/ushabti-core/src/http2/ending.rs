@@ -6,7 +6,7 @@ use h2::Reason;
 
 use super::{Phase, READS_IN_A_ROW, Task};
 use crate::connection::LINGER;
-use crate::link::{Interest, Wake};
+use crate::link::{BROKEN_GREETING, Interest, Wake};
 
 impl Task {
     /// Tells the client to go: what it has begun is served to its end (RFC 9113 section 6.8).
@@ -30,15 +30,19 @@ impl Task {
     /// Nothing more is said: reads what still comes, for a moment.
     pub(super) fn close(&mut self, problem: Option<&h2::Error>, cx: &mut Context<'_>) -> Poll<()> {
         let link = &self.place.link;
-        if let Some(problem) = problem.filter(|problem| !problem.is_io() && !self.is_calmed) {
+        let io = problem.and_then(h2::Error::get_io);
+        let is_rude = io.is_some_and(|io| io.kind() == BROKEN_GREETING);
+        let is_lost = io.is_some() && !is_rude;
+        if let Some(problem) = problem.filter(|_| !is_lost && !self.is_calmed) {
             self.server.journal.peer_notice(|| format!("{}: HTTP/2: {problem}; connection closed", link.peer()));
         }
         self.abandon();
-        if problem.is_some_and(h2::Error::is_io) {
+        if is_lost {
             return Poll::Ready(());
         }
-        if matches!(std::mem::replace(&mut self.phase, Phase::Lingering), Phase::Greeting(_)) {
-            // An open connection was ended by h2, behind its last frame.
+        let is_new = matches!(std::mem::replace(&mut self.phase, Phase::Lingering), Phase::Greeting(_));
+        if is_new || is_rude {
+            // Any other was ended by h2, behind its last frame.
             self.place.link.shutdown_write();
         }
         self.place.io.clock.set(self.place.key, self.place.io.clock.after(LINGER));

@@ -21,6 +21,9 @@ const WRITE_MAX: usize = 64 * 1024;
 /// After so many frames nothing more is read in the same turn: small ones cost what large ones cost.
 const FRAMES_IN_A_TURN: u32 = 1024;
 
+/// What a read fails with where the client has not begun as it must (RFC 9113 section 3.4). The connection is not lost.
+pub(crate) const BROKEN_GREETING: io::ErrorKind = io::ErrorKind::InvalidData;
+
 /// What an IO task is called for, see [`Link::take_calls`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Calls {
@@ -129,10 +132,19 @@ impl LinkIo {
     fn check(&self) -> io::Result<()> {
         if self.link.is_lost() { Err(io::ErrorKind::NotConnected.into()) } else { Ok(()) }
     }
+
+    /// The frames' reader takes any frame for the first.
+    fn check_greeting(&self) -> io::Result<()> {
+        if self.meter.lacks_settings() {
+            return Err(io::Error::new(BROKEN_GREETING, "the preface ends without settings"));
+        }
+        Ok(())
+    }
 }
 
 impl AsyncRead for LinkIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check_greeting()?;
         if self.taken == self.pending.len() {
             self.check()?;
             if self.gauge.reads_left.load(Ordering::Relaxed) == 0 {
@@ -147,6 +159,7 @@ impl AsyncRead for LinkIo {
             let bytes = &buffer[..count];
             let before = self.meter.begun();
             self.measure(bytes);
+            self.check_greeting()?;
             if self.meter.begun().wrapping_sub(before) >= FRAMES_IN_A_TURN {
                 self.gauge.reads_left.store(0, Ordering::Relaxed);
             }

@@ -374,6 +374,29 @@ fn the_preface_may_come_in_any_pieces() {
 }
 
 #[test]
+fn a_preface_without_settings_is_none() {
+    let running = Running::start(config(), 1);
+    let firsts = [get(1, "/bytes/1"), frame(SETTINGS, 1, 0, &[]), frame(PING, 0, 0, &[0; 8]), frame(0xee, 0, 0, &[])];
+    for (number, first) in firsts.iter().enumerate() {
+        for is_split in [false, true] {
+            let mut client = Raw::connect(&running);
+            if is_split {
+                client.send(PREFACE);
+                running.wait_until("it is HTTP/2", |stats| stats.connections_open == 1);
+            }
+            let start: &[u8] = if is_split { b"" } else { PREFACE };
+            client.send(&[start, first, &frame(SETTINGS, 0, 0, &[]), &get(3, "/bytes/1")].concat());
+            while let Some(frame) = client.next() {
+                assert!(matches!(frame.kind, SETTINGS | WINDOW_UPDATE), "frame {number} was taken for settings");
+            }
+            drop(client);
+            running.wait_until("it is over", |stats| stats.connections_open == 0);
+        }
+    }
+    running.stop();
+}
+
+#[test]
 fn what_is_no_preface_is_answered_as_http1() {
     let mut limits = config();
     limits.header_timeout = Duration::from_millis(300);

@@ -1,7 +1,8 @@
 //! A look at the frames of a client as their bytes pass by: how many have no use of their own, and whether one has stopped
 //! midway. Whoever reads the frames sees them one at a time and late; this one counts each byte as it comes.
 //!
-//! It reads frame headers alone (RFC 9113 section 4.1) and judges nothing: what is wrong with a frame, its reader says.
+//! It reads frame headers alone (RFC 9113 section 4.1) and judges nothing but the first: what is wrong with a frame, its reader
+//! says.
 
 use super::PREFACE;
 
@@ -9,12 +10,15 @@ const HEADER_BYTES: usize = 9;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 
 /// Of HEADERS and DATA.
 const END_STREAM: u8 = 1;
 /// Of HEADERS and CONTINUATION.
 const END_HEADERS: u8 = 4;
+/// Of SETTINGS.
+const ACK: u8 = 1;
 
 /// Counts the frames of one client.
 ///
@@ -34,6 +38,7 @@ const END_HEADERS: u8 = 4;
 pub struct Meter {
     /// Bytes of the preface that are to come.
     preface: usize,
+    greeting: Greeting,
     header: [u8; HEADER_BYTES],
     /// How many of its bytes have come.
     header_bytes: usize,
@@ -47,6 +52,14 @@ pub struct Meter {
     begun: u32,
 }
 
+/// Whether the preface is whole: settings of the client are its last part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Greeting {
+    ToCome,
+    Whole,
+    Broken,
+}
+
 impl Default for Meter {
     fn default() -> Self {
         Self::new()
@@ -58,6 +71,7 @@ impl Meter {
     pub fn new() -> Self {
         Self {
             preface: PREFACE.len(),
+            greeting: Greeting::ToCome,
             header: [0; HEADER_BYTES],
             header_bytes: 0,
             payload: 0,
@@ -97,6 +111,10 @@ impl Meter {
     fn begin_frame(&mut self) -> bool {
         let [a, b, c, kind, flags, ..] = self.header;
         self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
+        if self.greeting == Greeting::ToCome {
+            let is_settings = kind == SETTINGS && flags & ACK == 0;
+            self.greeting = if is_settings { Greeting::Whole } else { Greeting::Broken };
+        }
         self.is_content = kind == DATA;
         self.begun = self.begun.wrapping_add(u32::from(kind != CONTINUATION));
         match kind {
@@ -111,6 +129,11 @@ impl Meter {
             }
             _ => true,
         }
+    }
+
+    /// Whether the first frame is another than the settings that belong to the preface (RFC 9113 section 3.4).
+    pub fn lacks_settings(&self) -> bool {
+        self.greeting == Greeting::Broken
     }
 
     /// How many frames have begun so far, a field block counted as one whatever its frames; it wraps.

@@ -52,3 +52,17 @@ fn a_frame_that_is_not_whole_is_midway_unless_it_is_content() {
         }
     }
 }
+
+#[test]
+fn the_first_frame_is_settings_of_the_client() {
+    for (kind, flags, is_right) in [(4, 0, true), (4, 0xfe, true), (4, 1, false), (1, 5, false), (6, 0, false)] {
+        let mut meter = Meter::new();
+        meter.feed(PREFACE);
+        let bytes = frame(kind, flags, 0);
+        meter.feed(&bytes[..8]);
+        assert!(!meter.lacks_settings(), "it has not come");
+        meter.feed(&bytes[8..]);
+        meter.feed(&frame(6, 0, 8));
+        assert_eq!(meter.lacks_settings(), !is_right, "{kind} {flags}");
+    }
+}

@@ -51,7 +51,11 @@ fn check_agreement(offers: &[Extension], policy: DeflatePolicy) {
         let window = agreed.server_window_bits();
         let server_fits = match offered("server_max_window_bits") {
             None => true,
-            Some(bits) => bits.is_some_and(|bits| (9..=15).contains(&bits) && window <= bits),
+            // Nor is one met that is not answered.
+            Some(bits) => {
+                let is_kept = bits.is_some_and(|bits| (9..=15).contains(&bits) && window <= bits);
+                is_kept && said("server_max_window_bits") == Some(Some(window.to_string().as_str()))
+            }
         };
         // A client that has not named the parameter would fail the connection over it.
         let client_fits = match said("client_max_window_bits") {

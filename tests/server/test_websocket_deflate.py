@@ -73,6 +73,7 @@ def test_nothing_is_compressed_unless_both_sides_want_it(serve, told: Told):
         ("permessage-deflate; client_max_window_bits", {}),
         ("permessage-deflate; client_max_window_bits=10", {"client_max_window_bits": "10"}),
         ("permessage-deflate; server_max_window_bits=10", {"server_max_window_bits": "10"}),
+        ("permessage-deflate; server_max_window_bits=15", {"server_max_window_bits": "15"}),
         ('permessage-deflate; server_max_window_bits="9"', {"server_max_window_bits": "9"}),
         ("permessage-deflate; server_no_context_takeover; client_no_context_takeover", {}),
         ("x-unknown, permessage-deflate", {}),

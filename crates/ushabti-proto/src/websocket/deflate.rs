@@ -56,6 +56,8 @@ impl Default for DeflatePolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeflateAgreement {
     server_window_bits: u8,
+    /// The client has named a size for it. It is told one then, be it the largest: some fail the connection without.
+    is_server_window_asked: bool,
     /// Answered only if the client named a size.
     client_window_bits: Option<u8>,
     client_context_takeover: bool,
@@ -86,6 +88,7 @@ impl DeflateAgreement {
     fn meet(offer: &Extension, policy: DeflatePolicy) -> Option<Self> {
         let mut agreed = Self {
             server_window_bits: policy.window_bits.clamp(WINDOW_BITS_MIN, WINDOW_BITS_MAX),
+            is_server_window_asked: false,
             client_window_bits: None,
             client_context_takeover: policy.client_context_takeover,
         };
@@ -98,6 +101,7 @@ impl DeflateAgreement {
                 ("server_max_window_bits", Some(value)) => {
                     let bits = parse_window_bits(value).filter(|&bits| bits >= WINDOW_BITS_MIN)?;
                     agreed.server_window_bits = agreed.server_window_bits.min(bits);
+                    agreed.is_server_window_asked = true;
                 }
                 // The one is kept to in any case. As to the other, any window can be inflated here, and without a size
                 // there is nothing to agree on.
@@ -115,8 +119,9 @@ impl DeflateAgreement {
         if !self.client_context_takeover {
             answer.push_str("; client_no_context_takeover");
         }
+        let is_server_window_told = self.is_server_window_asked || self.server_window_bits < WINDOW_BITS_MAX;
         for (name, bits) in [
-            ("server_max_window_bits", Some(self.server_window_bits).filter(|&bits| bits < WINDOW_BITS_MAX)),
+            ("server_max_window_bits", is_server_window_told.then_some(self.server_window_bits)),
             ("client_max_window_bits", self.client_window_bits),
         ] {
             if let Some(bits) = bits {

@@ -28,7 +28,11 @@ fn offers_are_answered() {
             default,
             "client_no_context_takeover; server_max_window_bits=9",
         ),
-        ("permessage-deflate; server_max_window_bits=15", default, "client_no_context_takeover"),
+        (
+            "permessage-deflate; server_max_window_bits=15",
+            default,
+            "client_no_context_takeover; server_max_window_bits=15",
+        ),
         (
             "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
             default,

@@ -21,6 +21,7 @@ use crate::http2;
 use crate::io_thread::Io;
 use crate::link::{Interest, Link, Then, Wake};
 use crate::listener::Kind;
+use crate::reply::Asked;
 use crate::request::Request;
 use crate::server::Counted;
 use crate::websocket::{self, Carrier};
@@ -228,7 +229,10 @@ impl Connection {
                 self.half_closed = true;
                 self.link.half_closed();
                 match self.protocol.end_of_input(&self.pending) {
-                    EndOfInput::Incomplete(problem) => self.refuse_bytes(problem, &[]),
+                    EndOfInput::Incomplete(problem) => {
+                        let pending = std::mem::take(&mut self.pending);
+                        self.refuse_bytes(problem, &pending)
+                    }
                     EndOfInput::Clean | EndOfInput::AwaitingResponse => Flow::End,
                 }
             }
@@ -412,7 +416,7 @@ impl Connection {
         };
         if let Err(problem) = self.protocol.set_body_max(body_bytes_max) {
             let (status, detail) = (problem.status(), problem.to_string());
-            return Err(self.answer_now(Some(&head), false, status, &[], &detail, Instant::now()));
+            return Err(self.answer_now(Asked::Head(&head), false, status, &[], &detail, Instant::now()));
         }
         if self.protocol.continue_wanted() && !more {
             // Sent only here, where the body is sure to be read (RFC 9110 section 10.1.1).

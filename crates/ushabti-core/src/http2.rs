@@ -24,13 +24,12 @@ use h2::server::{Builder, Connection as Frames, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
 use slab::Slab;
 use ushabti_proto::error::ProtocolError;
-use ushabti_proto::http1::head::RequestHead;
 
 use crate::clock::{Deadline, Tick, ticks};
 use crate::connection::{DRAIN_GRACE, LINGER, Place, Progress, SWALLOW_MAX, Vigil, answer, hand_over};
 use crate::destination::Destination;
 use crate::link::{Gauge, LinkIo};
-use crate::reply::Refusal;
+use crate::reply::{Asked, Refusal};
 use crate::request::{Ready, Request};
 use crate::server::Shared;
 
@@ -330,7 +329,7 @@ impl Task {
         match fate {
             Fate::Open => self.bound_bodies(key),
             Fate::Complete(Subject::Accepted(request)) => self.dispatch(key, request),
-            Fate::Complete(Subject::Refused(refused)) => self.refuse(key, refused.head.as_ref(), &refused.refusal),
+            Fate::Complete(Subject::Refused(refused)) => self.refuse(key, refused.asked(), &refused.refusal),
             Fate::Faulty(subject, problem) => self.refuse_body(key, &subject, problem),
             Fate::Done => {
                 let entry = self.remove(key);
@@ -407,7 +406,7 @@ impl Task {
             Ok((head, _)) if asks && body.is_end_stream() => {
                 // It can send nothing that a WebSocket is for, not even a Close frame.
                 let refusal = Refusal::of(400, "the client has ended its side of the stream");
-                return self.refuse(key, Some(&head), &refusal);
+                return self.refuse(key, Asked::Head(&head), &refusal);
             }
             Ok((head, Destination { route, params, allow, body_bytes_max, logged })) => {
                 let mut request = Request::new(head, route, params, allow, &entry.channel());
@@ -426,7 +425,7 @@ impl Task {
             }
             Err(refused) => {
                 entry.leftover = Some(body);
-                return self.refuse(key, refused.head.as_ref(), &refused.refusal);
+                return self.refuse(key, refused.asked(), &refused.refusal);
             }
         }
         let body_timeout = server.config.body_timeout;
@@ -437,11 +436,11 @@ impl Task {
     }
 
     /// Answers a request that no worker is given. What is left of its body is nobody's.
-    fn refuse(&mut self, key: usize, head: Option<&RequestHead>, refusal: &Refusal) {
+    fn refuse(&mut self, key: usize, asked: Asked<'_>, refusal: &Refusal) {
         let entry = &self.entries[key];
         let fields: Vec<_> = refusal.fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         let Refusal { status, detail, .. } = refusal;
-        answer(&entry.channel(), entry.exchange, head, true, *status, &fields, detail, Instant::now());
+        answer(&entry.channel(), entry.exchange, asked, true, *status, &fields, detail, Instant::now());
         self.advance(key);
     }
 
@@ -449,8 +448,8 @@ impl Task {
     /// answered anyway.
     fn refuse_body(&mut self, key: usize, subject: &Subject, problem: ProtocolError) {
         match subject {
-            Subject::Accepted(request) => self.refuse(key, Some(&request.head), &fault(&self.place, problem)),
-            Subject::Refused(refused) => self.refuse(key, refused.head.as_ref(), &refused.refusal),
+            Subject::Accepted(request) => self.refuse(key, Asked::Head(&request.head), &fault(&self.place, problem)),
+            Subject::Refused(refused) => self.refuse(key, refused.asked(), &refused.refusal),
         }
     }
 

@@ -25,6 +25,7 @@ use crate::whereabouts::Whereabouts;
 
 mod refusal;
 
+pub(crate) use refusal::Asked;
 pub use refusal::Refusal;
 
 /// What is told with 504.
@@ -435,7 +436,7 @@ fn send_plain(
 pub(crate) fn refuse(
     channel: &Channel,
     exchange: Exchange,
-    head: Option<&RequestHead>,
+    asked: Asked<'_>,
     keep_alive: bool,
     status: u16,
     fields: &[(&[u8], &[u8])],
@@ -443,8 +444,8 @@ pub(crate) fn refuse(
 ) -> (u16, u64) {
     let terms = Terms {
         keep_alive,
-        version: head.map_or_else(|| channel.version(), RequestHead::version),
-        head_only: head.is_some_and(|head| head.method() == "HEAD"),
+        version: asked.head().map_or_else(|| channel.version(), RequestHead::version),
+        head_only: asked.is_head(),
     };
     let (sent, body_bytes) = send_plain(channel, exchange, terms, status, fields, detail);
     count(channel.server(), status, sent);

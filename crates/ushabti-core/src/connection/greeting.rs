@@ -10,6 +10,7 @@ use crate::http2;
 use crate::io_thread::Io;
 use crate::link::{Bound, Interest, Link, Wake};
 use crate::listener::Kind;
+use crate::reply::Asked;
 use crate::stats::Reason;
 use crate::tls::{self, Session, TlsInfo};
 
@@ -88,7 +89,7 @@ impl Connection {
                 let _ = self.link.send_frame(&http2::turned_away(detail), &[], Bound::None);
                 Flow::Linger
             }
-            Ok(()) => self.answer_now(None, false, status, fields, detail, Instant::now()),
+            Ok(()) => self.answer_now(Asked::NOTHING, false, status, fields, detail, Instant::now()),
             Err(flow) => flow,
         };
         self.serve(flow).await;
@@ -195,6 +196,6 @@ impl Connection {
             .server
             .journal
             .peer_notice(|| format!("{}: plain HTTP on a port of TLS; answered 400", self.link.peer()));
-        self.answer_now(None, false, 400, &[], detail, Instant::now())
+        self.answer_now(Asked::NOTHING, false, 400, &[], detail, Instant::now())
     }
 }

@@ -14,7 +14,7 @@ use crate::access_log::Entry;
 use crate::channel::Channel;
 use crate::clock::Deadline;
 use crate::link::Exchange;
-use crate::reply::{self, Refusal};
+use crate::reply::{self, Asked, Refusal};
 use crate::stats::Reason;
 
 /// The largest body that is read only to be thrown away, so that the connection of a refused request can go on.
@@ -70,7 +70,7 @@ impl Connection {
     pub(super) fn answer_refusal(&mut self, refused: &Refused, keep_alive: bool) -> Flow {
         let Refused { head, refusal: Refusal { status, fields, detail }, received } = refused;
         let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-        self.answer_now(Some(head), keep_alive, *status, &fields, detail, *received)
+        self.answer_now(Asked::Head(head), keep_alive, *status, &fields, detail, *received)
     }
 
     /// Answers bytes that are no valid request, after which nothing that the client sends can be trusted.
@@ -81,15 +81,17 @@ impl Connection {
         } else {
             (problem.to_string(), problem.section())
         };
-        self.abort_request(problem.status(), &detail, &format!(" ({section})"))
+        self.abort_request(Asked::by(bytes), problem.status(), &detail, &format!(" ({section})"))
     }
 
     pub(super) fn time_out(&mut self, detail: &str) -> Flow {
-        self.abort_request(408, detail, "")
+        let asked = Asked::by(&self.pending);
+        self.abort_request(asked, 408, detail, "")
     }
 
-    /// Answers in the middle of a request, and closes. `source` stands behind `detail` in the log.
-    fn abort_request(&mut self, status: u16, detail: &str, source: &str) -> Flow {
+    /// Answers in the middle of a request, and closes. `asked` is of use in the middle of a head alone; `source` stands behind
+    /// `detail` in the log.
+    fn abort_request(&mut self, asked: Asked<'_>, status: u16, detail: &str, source: &str) -> Flow {
         self.pending = Vec::new();
         let incoming = self.incoming.take();
         if let Some(Incoming::Refused(refused)) = incoming {
@@ -100,15 +102,15 @@ impl Connection {
         self.io.server.journal.peer_notice(notice);
         match incoming {
             Some(Incoming::Accepted(request)) => {
-                self.answer_now(Some(&request.head), false, status, &[], detail, request.received)
+                self.answer_now(Asked::Head(&request.head), false, status, &[], detail, request.received)
             }
-            _ => self.answer_now(None, false, status, &[], detail, Instant::now()),
+            _ => self.answer_now(asked, false, status, &[], detail, Instant::now()),
         }
     }
 
     pub(super) fn answer_now(
         &mut self,
-        head: Option<&RequestHead>,
+        asked: Asked<'_>,
         keep_alive: bool,
         status: u16,
         fields: &[(&[u8], &[u8])],
@@ -120,7 +122,7 @@ impl Connection {
             self.io.clock.set(self.place.key, Deadline::WhenQuiet);
         }
         let exchange = self.link.begin_exchange(true);
-        answer(&self.channel(), exchange, head, keep_alive, status, fields, detail, received);
+        answer(&self.channel(), exchange, asked, keep_alive, status, fields, detail, received);
         Flow::Answer
     }
 }
@@ -130,7 +132,7 @@ impl Connection {
 pub(crate) fn answer(
     channel: &Channel,
     exchange: Exchange,
-    head: Option<&RequestHead>,
+    asked: Asked<'_>,
     keep_alive: bool,
     status: u16,
     fields: &[(&[u8], &[u8])],
@@ -138,7 +140,13 @@ pub(crate) fn answer(
     received: Instant,
 ) {
     let server = channel.server();
-    let (logged, body_bytes) = reply::refuse(channel, exchange, head, keep_alive, status, fields, detail);
+    let (logged, body_bytes) = reply::refuse(channel, exchange, asked, keep_alive, status, fields, detail);
     server.counters.refused(Reason::of_status(status));
-    server.log_access(|| Entry { peer: channel.peer(), head, status: logged, body_bytes, taken: received.elapsed() });
+    server.log_access(|| Entry {
+        peer: channel.peer(),
+        head: asked.head(),
+        status: logged,
+        body_bytes,
+        taken: received.elapsed(),
+    });
 }

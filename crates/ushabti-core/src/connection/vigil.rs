@@ -10,7 +10,7 @@ use crate::access_log::Entry;
 use crate::admission::Admission;
 use crate::alerts::Alert;
 use crate::channel::Channel;
-use crate::reply;
+use crate::reply::{self, Asked};
 use crate::request::{Ready, Request};
 use crate::server::Shared;
 use crate::stats::{Counters, Reason};
@@ -190,13 +190,13 @@ fn answer_for(channel: &Channel, request: Option<&Request>, keep_alive: bool, st
         let (method, target) = (request.head.method(), request.head.target());
         format!("{}: {method} {target}: {detail}; answered {status}", channel.peer())
     });
-    let head = Some(&request.head);
     let keep_alive = request.head.keep_alive() && keep_alive;
-    let (status, body_bytes) = reply::refuse(channel, exchange, head, keep_alive, status, fields, detail);
+    let asked = Asked::Head(&request.head);
+    let (status, body_bytes) = reply::refuse(channel, exchange, asked, keep_alive, status, fields, detail);
     server.counters.count_refusal(reason);
     if request.logged {
         let (peer, taken) = (channel.peer(), request.received.elapsed());
-        server.log_access(|| Entry { peer, head, status, body_bytes, taken });
+        server.log_access(|| Entry { peer, head: asked.head(), status, body_bytes, taken });
     }
     true
 }

@@ -37,7 +37,7 @@ impl Task {
             fields: vec![("retry-after", "1".to_owned())],
             ..Refusal::of(503, "the requests of this connection hold as much as they may")
         };
-        self.refuse(key, subject.head(), &refusal);
+        self.refuse(key, subject.asked(), &refusal);
     }
 
     /// Lets streams that wait go on, as far as there is room.

@@ -28,17 +28,18 @@ pub(super) fn direct(parts: &http::request::Parts, place: &Place) -> Result<(Req
         protocol: parts.extensions.get::<Protocol>().map(AsRef::as_ref),
     };
     let fields = parts.headers.iter().map(|(name, value)| -> (&[u8], &[u8]) { (name.as_ref(), value.as_bytes()) });
+    let is_head = parts.method == http::Method::HEAD;
     let head = request_head(pseudo, fields, &server.config.head)
-        .map_err(|problem| Box::new(Refused { head: None, refusal: fault(place, problem) }))?;
+        .map_err(|problem| Box::new(Refused { head: None, is_head, refusal: fault(place, problem) }))?;
     match server.destination(&head) {
         Ok(destination) => {
             if matches!(head.framing(), BodyFraming::Length(bytes) if bytes > destination.body_bytes_max) {
                 let refusal = Refusal::of_fault(ProtocolError::ContentTooLarge);
-                return Err(Box::new(Refused { head: Some(head), refusal }));
+                return Err(Box::new(Refused { head: Some(head), is_head, refusal }));
             }
             Ok((head, destination))
         }
-        Err(refusal) => Err(Box::new(Refused { head: Some(head), refusal })),
+        Err(refusal) => Err(Box::new(Refused { head: Some(head), is_head, refusal })),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::connection::{Progress, SWALLOW_MAX, Vigil};
 use crate::jitter;
 use crate::journal::Level;
 use crate::link::Exchange;
-use crate::reply::Refusal;
+use crate::reply::{Asked, Refusal};
 use crate::request::Request;
 
 /// What is left of what was put down to be sent.
@@ -81,10 +81,16 @@ pub(super) enum Subject {
 pub(super) struct Refused {
     /// If it has one.
     pub(super) head: Option<RequestHead>,
+    /// Its method is HEAD.
+    pub(super) is_head: bool,
     pub(super) refusal: Refusal,
 }
 
 impl Refused {
+    pub(super) fn asked(&self) -> Asked<'_> {
+        self.head.as_ref().map_or(Asked::Unread { is_head: self.is_head }, Asked::Head)
+    }
+
     /// Whether its body is read to the end before it is answered, as far as its head tells: some clients do not look for an
     /// answer before.
     pub(super) fn is_small(&self) -> bool {
@@ -94,10 +100,10 @@ impl Refused {
 }
 
 impl Subject {
-    pub(super) fn head(&self) -> Option<&RequestHead> {
+    pub(super) fn asked(&self) -> Asked<'_> {
         match self {
-            Self::Accepted(request) => Some(&request.head),
-            Self::Refused(refused) => refused.head.as_ref(),
+            Self::Accepted(request) => Asked::Head(&request.head),
+            Self::Refused(refused) => refused.asked(),
         }
     }
 }

@@ -3,6 +3,44 @@
 use std::borrow::Cow;
 
 use ushabti_proto::error::ProtocolError;
+use ushabti_proto::http1::head::RequestHead;
+
+/// What is known of a request that no worker answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asked<'a> {
+    /// All that its head says.
+    Head(&'a RequestHead),
+    /// It has none that can be read.
+    Unread {
+        /// Its method could be, and is HEAD: the answer has no content all the same (RFC 9110 section 9.3.2).
+        is_head: bool,
+    },
+}
+
+impl<'a> Asked<'a> {
+    /// Nothing.
+    pub(crate) const NOTHING: Self = Self::Unread { is_head: false };
+
+    /// As far as these bytes, which begin with the request, tell.
+    pub(crate) fn by(bytes: &[u8]) -> Self {
+        let line = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+        Self::Unread { is_head: line.starts_with(b"HEAD ") }
+    }
+
+    pub(crate) fn head(self) -> Option<&'a RequestHead> {
+        match self {
+            Self::Head(head) => Some(head),
+            Self::Unread { .. } => None,
+        }
+    }
+
+    pub(crate) fn is_head(self) -> bool {
+        match self {
+            Self::Head(head) => head.method() == "HEAD",
+            Self::Unread { is_head } => is_head,
+        }
+    }
+}
 
 /// What is answered to a request that is refused: a status, fields, and one sentence.
 #[derive(Debug, Clone)]

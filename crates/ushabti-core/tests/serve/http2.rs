@@ -243,6 +243,12 @@ fn an_answer_to_head_has_no_body() {
     let (answer, _) = client.begin(request, true);
     let answer = client.finish(answer).expect("an answer");
     assert_eq!((answer.head.headers()["content-length"].as_bytes(), answer.body.len()), (b"5".as_slice(), 0));
+    // Nor has that to one whose head is no good.
+    let request = Request::head("http://test/bytes/5").header("host", "other").body(()).expect("a valid request");
+    let (answer, _) = client.begin(request, true);
+    let answer = client.finish(answer).expect("an answer");
+    assert_eq!((answer.status(), answer.body.len()), (400, 0));
+    assert_ne!(answer.head.headers()["content-length"], "0");
     drop(client);
     running.stop();
 }

@@ -142,6 +142,11 @@ class Dialled:
             )
         )
 
+    def send_last(self, *messages: str) -> None:
+        """Sends messages and a Close frame behind them, all in one write."""
+        self._close_sent = True
+        self.raw.send(b"".join(frame(TEXT, message.encode()) for message in messages) + close_frame(1000, b"bye"))
+
     def read_frame(self) -> Frame:
         """The next frame, which must not be masked and must have its length in the shortest form."""
         first, second = self._read(2)

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use ushabti_proto::websocket::message::Message;
 
 use super::socket::{Closing, Style};
@@ -52,7 +52,7 @@ pub(crate) struct Next {
     pub(super) event: Option<Event>,
     /// There is another one behind it.
     pub(super) more: bool,
-    /// The IO task must be signalled: there is room.
+    /// The IO task must be signalled: there is room, or the handler has done with everything.
     pub(super) resume: bool,
 }
 
@@ -75,8 +75,20 @@ struct State {
     fault: Option<Box<Fault>>,
     end: End,
     ear: Ear,
-    /// The IO task does not read until there is room.
-    is_paused: bool,
+    awaits: Awaits,
+    /// The thread of a blocking handler has a message, and has not asked for another.
+    is_handling: bool,
+}
+
+/// What the IO task is to be signalled at.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Awaits {
+    #[default]
+    Nothing,
+    /// There is room: it does not read before.
+    Room,
+    /// No message waits for the handler, and it is at work on none.
+    Rest,
 }
 
 /// What becomes of messages.
@@ -129,9 +141,19 @@ impl State {
 
     /// Whether the IO task may be told that there is room again: not for every message, but when half is free.
     fn resume(&mut self) -> bool {
-        let wanted = self.is_paused && self.messages.len() <= MESSAGES_MAX / 2 && self.bytes <= BYTES_MAX / 2;
+        let wanted =
+            self.awaits == Awaits::Room && self.messages.len() <= MESSAGES_MAX / 2 && self.bytes <= BYTES_MAX / 2;
         if wanted {
-            self.is_paused = false;
+            self.awaits = Awaits::Nothing;
+        }
+        wanted
+    }
+
+    /// Whether it may be told that the handler has done with everything, which the caller knows.
+    fn rest(&mut self) -> bool {
+        let wanted = self.awaits == Awaits::Rest;
+        if wanted {
+            self.awaits = Awaits::Nothing;
         }
         wanted
     }
@@ -180,12 +202,12 @@ impl Inbox {
             messages.clear();
         }
         if messages.is_empty() {
-            return Room { schedule: false, is_full: state.is_paused };
+            return Room { schedule: false, is_full: state.awaits == Awaits::Room };
         }
         state.bytes += messages.iter().map(|message| message.data.len()).sum::<usize>();
         state.messages.extend(messages.drain(..));
-        state.is_paused = state.is_full();
-        let is_full = state.is_paused;
+        let is_full = state.is_full();
+        state.awaits = if is_full { Awaits::Room } else { Awaits::Nothing };
         if self.style == Style::Blocking {
             drop(state);
             self.arrived.notify_all();
@@ -202,6 +224,19 @@ impl Inbox {
         }
         let messages = MESSAGES_MAX.saturating_sub(state.messages.len()).max(1);
         (messages, BYTES_MAX.saturating_sub(state.bytes).max(1))
+    }
+
+    /// Whether messages wait for the handler, or it is at work on one. Then the IO task is signalled when neither is so any more,
+    /// unless it asks again before. IO task.
+    pub(super) fn is_at_work(&self) -> bool {
+        jitter::point();
+        let mut state = self.state.lock();
+        let is_at_work = match self.style {
+            Style::Events => state.is_scheduled,
+            Style::Blocking => state.is_handling || !state.messages.is_empty(),
+        };
+        state.awaits = if is_at_work { Awaits::Rest } else { Awaits::Nothing };
+        is_at_work
     }
 
     /// Gives back memory that a burst of messages has left behind. IO task.
@@ -271,7 +306,7 @@ impl Inbox {
         let event = self.take(&mut state);
         if event.is_none() {
             state.is_scheduled = false;
-            return Next { event, more: false, resume: false };
+            return Next { event, more: false, resume: state.rest() };
         }
         Next { event, more: self.is_due(&state), resume: state.resume() }
     }
@@ -309,24 +344,35 @@ impl Inbox {
         self.is_due(&self.state.lock())
     }
 
-    /// Waits for the next message, and says whether the IO task must be signalled. The thread of a blocking handler,
+    /// Waits for the next message, and calls `signal` when the IO task must be signalled. The thread of a blocking handler,
     /// detached.
-    pub(super) fn receive(&self, timeout: Option<Duration>) -> (Received, bool) {
+    pub(super) fn receive(&self, timeout: Option<Duration>, signal: impl Fn()) -> Received {
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut state = self.state.lock();
+        state.is_handling = false;
         loop {
             if let Some(message) = state.take_message() {
-                return (Received::Message(message), state.resume());
+                state.is_handling = true;
+                let resume = state.resume();
+                drop(state);
+                if resume {
+                    signal();
+                }
+                return Received::Message(message);
             }
             if state.has_ended() || state.is_deaf() {
-                return (Received::Closed, false);
+                return Received::Closed;
+            }
+            if state.rest() {
+                MutexGuard::unlocked(&mut state, &signal);
+                continue;
             }
             match until {
                 None => self.arrived.wait(&mut state),
                 Some(until) => {
                     if self.arrived.wait_until(&mut state, until).timed_out() && state.messages.is_empty() {
                         let closed = state.has_ended() || state.is_deaf();
-                        return (if closed { Received::Closed } else { Received::TimedOut }, false);
+                        return if closed { Received::Closed } else { Received::TimedOut };
                     }
                 }
             }
@@ -387,6 +433,38 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_the_rest_of_the_handler_is_told_once() {
+        let inbox = Inbox::new(Style::Events);
+        assert!(!inbox.is_at_work());
+        inbox.push(&mut vec![message(1)]);
+        assert!(inbox.is_at_work());
+        assert!(!inbox.next().resume, "it is given the message, and may answer");
+        assert!(inbox.is_at_work());
+        assert!(inbox.next().resume);
+        assert!(!inbox.is_at_work());
+        inbox.push(&mut vec![message(1)]);
+        inbox.next();
+        assert!(!inbox.next().resume, "it was not asked for");
+    }
+
+    #[test]
+    fn the_thread_of_a_blocking_handler_rests_when_it_asks_for_more() {
+        let told = std::cell::Cell::new(0);
+        let signal = || told.set(told.get() + 1);
+        let inbox = Inbox::new(Style::Blocking);
+        assert!(!inbox.is_at_work(), "one that takes no messages answers none");
+        inbox.push(&mut vec![message(1)]);
+        assert!(inbox.is_at_work());
+        assert!(matches!(inbox.receive(None, signal), Received::Message(_)));
+        assert!(inbox.is_at_work());
+        assert!(matches!(inbox.receive(Some(Duration::ZERO), signal), Received::TimedOut));
+        assert_eq!(told.get(), 1);
+        assert!(!inbox.is_at_work());
+        assert!(matches!(inbox.receive(Some(Duration::ZERO), signal), Received::TimedOut));
+        assert_eq!(told.get(), 1);
+    }
+
+    #[test]
     fn the_end_comes_once() {
         let inbox = Inbox::new(Style::Events);
         assert!(inbox.discard());
@@ -410,11 +488,11 @@ mod tests {
     #[test]
     fn a_blocking_reader_gets_what_came_before_the_end() {
         let inbox = Inbox::new(Style::Blocking);
-        assert!(matches!(inbox.receive(Some(Duration::ZERO)).0, Received::TimedOut));
+        assert!(matches!(inbox.receive(Some(Duration::ZERO), || {}), Received::TimedOut));
         assert!(!inbox.push(&mut vec![message(1)]).schedule);
         assert!(inbox.end(None, closing()));
-        assert!(matches!(inbox.receive(None).0, Received::Message(_)));
-        assert!(matches!(inbox.receive(None).0, Received::Closed));
+        assert!(matches!(inbox.receive(None, || {}), Received::Message(_)));
+        assert!(matches!(inbox.receive(None, || {}), Received::Closed));
         assert!(matches!(inbox.next().event, Some(Event::Close(_))));
     }
 }

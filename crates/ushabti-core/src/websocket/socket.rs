@@ -289,9 +289,7 @@ impl Socket {
 
     /// Waits for the next message of a socket of [`Style::Blocking`]. Its thread, detached.
     pub fn receive(&self, timeout: Option<Duration>) -> Received {
-        let (received, resume) = self.inbox.receive(timeout);
-        self.signal_if(resume);
-        received
+        self.inbox.receive(timeout, || self.signal_if(true))
     }
 
     fn signal_if(&self, resume: bool) {

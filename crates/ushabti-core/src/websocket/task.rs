@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use ushabti_proto::websocket::WebSocketError;
 use ushabti_proto::websocket::close_code::{ABNORMAL, GOING_AWAY, POLICY_VIOLATION};
-use ushabti_proto::websocket::connection::{Close, Connection as Protocol, Event, Limits, Step};
+use ushabti_proto::websocket::connection::{Connection as Protocol, Event, Limits, Step};
 use ushabti_proto::websocket::frame::{Opcode, encode_frame};
 
 use super::{Carrier, Fault, Socket};
@@ -25,6 +25,10 @@ use crate::connection::LINGER;
 use crate::io_thread::FrameTools;
 use crate::link::{Bound, Interest, Wake};
 use crate::server::Phase as ServerPhase;
+
+mod farewell;
+
+use farewell::Farewell;
 
 /// How long the client has to answer our Close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,6 +55,8 @@ pub(crate) fn spawn(carrier: Carrier, socket: Arc<Socket>, pending: Vec<u8>) {
         stalled: None,
         unsent: 0,
         is_told: false,
+        farewell: None,
+        is_mute: false,
     };
     task.begin();
     tokio::spawn(task);
@@ -62,6 +68,8 @@ enum Phase {
     Open,
     /// Our Close frame was sent; the client's is due at this tick.
     Closing(Tick),
+    /// The client's Close frame has come; ours goes out when the handler has done with what came before, or at this tick.
+    Answering(Tick),
     /// Nothing more is read: the Close frame goes out, then the connection is closed.
     Over,
     /// That has begun. What the client still sends is read for a while and thrown away: closing at once could destroy our
@@ -95,6 +103,9 @@ struct Task {
     unsent: u32,
     /// The end was told.
     is_told: bool,
+    farewell: Option<Box<Farewell>>,
+    /// The client has closed its side of the connection.
+    is_mute: bool,
 }
 
 impl Future for Task {
@@ -103,7 +114,7 @@ impl Future for Task {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..WAKES_IN_A_ROW {
             match self.phase {
-                Phase::Open | Phase::Closing(_) => {
+                Phase::Open | Phase::Closing(_) | Phase::Answering(_) => {
                     let wake = ready!(self.poll_wake(cx));
                     self.go_on(wake);
                 }
@@ -144,7 +155,18 @@ impl Task {
     }
 
     fn go_on(&mut self, wake: Wake) {
+        let is_answering = matches!(self.phase, Phase::Answering(_));
         match wake {
+            // Nothing comes behind a Close frame; and who closes its side of the connection may still read.
+            Wake::Bytes(_) if is_answering => self.look_at_clocks(),
+            Wake::EndOfInput if is_answering => self.is_mute = true,
+            // What is going on is waited for anyway.
+            Wake::Drain if is_answering => {}
+            Wake::Signal if is_answering => self.look_at_farewell(),
+            Wake::Lost if is_answering => {
+                self.say_farewell();
+                self.phase = Phase::Lost;
+            }
             Wake::Bytes(count) => {
                 let io = Arc::clone(&self.carrier.io);
                 let now = Instant::now();
@@ -171,7 +193,8 @@ impl Task {
         let mut moved = false;
         let wake = loop {
             let is_choked = self.is_choked();
-            let interest = Interest { read: !self.is_paused && !is_choked, finish: false, signal: true };
+            let read = !self.is_paused && !is_choked && !self.is_mute;
+            let interest = Interest { read, finish: false, signal: true };
             let Carrier { io, channel, .. } = &self.carrier;
             let wake = channel.poll_wait(cx, interest, &mut io.buffer.lock(), |_| moved = true);
             // What was flushed just now may have made room; nobody else would say so.
@@ -260,18 +283,11 @@ impl Task {
         }
         match ending {
             None => {}
-            Some(Ok(close)) => self.closed_by_peer(&close, replies),
+            Some(Ok(close)) => self.closed_by_peer(close, replies),
             Some(Err(problem)) => self.fault_of_peer(problem, replies),
         }
         replies.clear();
         replies.shrink_to(PONGS_MAX);
-    }
-
-    fn closed_by_peer(&mut self, close: &Close, replies: &[u8]) {
-        self.socket.decide(close.code, &close.reason);
-        self.socket.closed_cleanly();
-        self.send_last(replies);
-        self.phase = Phase::Over;
     }
 
     fn fault_of_peer(&mut self, problem: WebSocketError, replies: &[u8]) {
@@ -375,6 +391,7 @@ impl Task {
                 self.phase = Phase::Over;
                 return;
             }
+            Phase::Answering(until) if now >= until => return self.say_farewell(),
             _ => return self.arm(),
         }
         let (ping, idle) = (config.websocket.ping, config.websocket.idle);
@@ -409,7 +426,7 @@ impl Task {
     fn arm(&mut self) {
         let config = &self.carrier.io.server.config;
         let mut due = match self.phase {
-            Phase::Closing(until) => until,
+            Phase::Closing(until) | Phase::Answering(until) => until,
             _ => self.ping_due(config.websocket.ping),
         };
         if self.phase == Phase::Open && self.is_idle_timed() && self.pinged > self.seen {
@@ -464,6 +481,7 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         // The connection is lost, or the task was dropped in its midst because the server is closed.
+        self.say_farewell();
         if self.phase == Phase::Open && self.carrier.io.server.phase() == ServerPhase::Closed {
             self.socket.decide(GOING_AWAY, "the server has stopped");
             self.send_decided();

@@ -18,7 +18,7 @@
 //! The IO task may take an exchange back, to answer for a worker that is late; `exchange` says how.
 //!
 //! The outbox has a lock, because the IO task (flushing) and a worker (appending) meet there, and order on the wire
-//! is the order of holding it. It is held for one non-blocking system call and one copy of a megabyte at most, never while
+//! is the order of holding it. It is held for one non-blocking system call and one copy of 4 MiB at most, never while
 //! Python runs.
 
 use std::io::{self, Read};

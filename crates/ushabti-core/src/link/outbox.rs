@@ -7,8 +7,9 @@ use super::secure::Secure;
 /// Pieces are put together up to this size: each costs a system call.
 const CHUNK_MAX: usize = 256 * 1024;
 /// More than this is copied before the lock is taken. The IO thread may want it, and with that thread everybody would wait: a copy
-/// of a gigabyte into new memory takes seconds.
-const COPY_MAX: usize = 1024 * 1024;
+/// of a gigabyte into new memory takes seconds. As a rule no socket takes more than this at once (`tcp_wmem`), so it is hardly
+/// ever copied for nothing.
+const COPY_MAX: usize = 4 * 1024 * 1024;
 
 /// What is to be written, in order.
 #[derive(Default)]

@@ -141,21 +141,17 @@ impl State {
 
     /// Whether the IO task may be told that there is room again: not for every message, but when half is free.
     fn resume(&mut self) -> bool {
-        let wanted =
-            self.awaits == Awaits::Room && self.messages.len() <= MESSAGES_MAX / 2 && self.bytes <= BYTES_MAX / 2;
-        if wanted {
-            self.awaits = Awaits::Nothing;
-        }
-        wanted
+        let is_half_free = self.messages.len() <= MESSAGES_MAX / 2 && self.bytes <= BYTES_MAX / 2;
+        is_half_free && self.has_come(Awaits::Room)
     }
 
-    /// Whether it may be told that the handler has done with everything, which the caller knows.
-    fn rest(&mut self) -> bool {
-        let wanted = self.awaits == Awaits::Rest;
-        if wanted {
+    /// Whether the IO task waits for this, and is to be signalled; it has come.
+    fn has_come(&mut self, what: Awaits) -> bool {
+        let is_awaited = self.awaits == what;
+        if is_awaited {
             self.awaits = Awaits::Nothing;
         }
-        wanted
+        is_awaited
     }
 
     fn schedule(&mut self) -> bool {
@@ -306,7 +302,7 @@ impl Inbox {
         let event = self.take(&mut state);
         if event.is_none() {
             state.is_scheduled = false;
-            return Next { event, more: false, resume: state.rest() };
+            return Next { event, more: false, resume: state.has_come(Awaits::Rest) };
         }
         Next { event, more: self.is_due(&state), resume: state.resume() }
     }
@@ -363,7 +359,7 @@ impl Inbox {
             if state.has_ended() || state.is_deaf() {
                 return Received::Closed;
             }
-            if state.rest() {
+            if state.has_come(Awaits::Rest) {
                 MutexGuard::unlocked(&mut state, &signal);
                 continue;
             }

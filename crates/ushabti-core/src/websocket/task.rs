@@ -56,7 +56,6 @@ pub(crate) fn spawn(carrier: Carrier, socket: Arc<Socket>, pending: Vec<u8>) {
         unsent: 0,
         is_told: false,
         farewell: None,
-        is_mute: false,
     };
     task.begin();
     tokio::spawn(task);
@@ -103,9 +102,8 @@ struct Task {
     unsent: u32,
     /// The end was told.
     is_told: bool,
+    /// In [`Phase::Answering`].
     farewell: Option<Box<Farewell>>,
-    /// The client has closed its side of the connection.
-    is_mute: bool,
 }
 
 impl Future for Task {
@@ -155,18 +153,10 @@ impl Task {
     }
 
     fn go_on(&mut self, wake: Wake) {
-        let is_answering = matches!(self.phase, Phase::Answering(_));
+        if matches!(self.phase, Phase::Answering(_)) {
+            return self.go_on_answering(wake);
+        }
         match wake {
-            // Nothing comes behind a Close frame; and who closes its side of the connection may still read.
-            Wake::Bytes(_) if is_answering => self.look_at_clocks(),
-            Wake::EndOfInput if is_answering => self.is_mute = true,
-            // What is going on is waited for anyway.
-            Wake::Drain if is_answering => {}
-            Wake::Signal if is_answering => self.look_at_farewell(),
-            Wake::Lost if is_answering => {
-                self.say_farewell();
-                self.phase = Phase::Lost;
-            }
             Wake::Bytes(count) => {
                 let io = Arc::clone(&self.carrier.io);
                 let now = Instant::now();
@@ -193,7 +183,8 @@ impl Task {
         let mut moved = false;
         let wake = loop {
             let is_choked = self.is_choked();
-            let read = !self.is_paused && !is_choked && !self.is_mute;
+            let is_mute = self.farewell.as_ref().is_some_and(|farewell| farewell.is_mute);
+            let read = !self.is_paused && !is_choked && !is_mute;
             let interest = Interest { read, finish: false, signal: true };
             let Carrier { io, channel, .. } = &self.carrier;
             let wake = channel.poll_wait(cx, interest, &mut io.buffer.lock(), |_| moved = true);

@@ -13,6 +13,7 @@ use ushabti_proto::websocket::connection::Close;
 
 use super::{Phase, Task};
 use crate::clock::ticks;
+use crate::link::Wake;
 
 /// How long messages keep a Close frame from being answered.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,32 +23,54 @@ pub(super) struct Farewell {
     close: Close,
     /// The last frames, of which the Close frame is the last.
     frames: Vec<u8>,
+    /// The client has closed its side of the connection, too.
+    pub(super) is_mute: bool,
 }
 
 impl Task {
     /// The client's Close frame was read; `frames` are to be sent, and end with ours unless that was sent before.
     pub(super) fn closed_by_peer(&mut self, close: Close, frames: &[u8]) {
-        self.farewell = Some(Box::new(Farewell { close, frames: frames.to_vec() }));
         if self.phase == Phase::Open && self.socket.inbox.is_at_work() {
+            self.farewell = Some(Box::new(Farewell { close, frames: frames.to_vec(), is_mute: false }));
             self.phase = Phase::Answering(self.carrier.io.clock.now() + ticks(PATIENCE));
             self.arm();
         } else {
-            self.say_farewell();
+            self.answer_close(&close, frames);
         }
     }
 
-    /// Goes on if nothing has to be waited for any more.
-    pub(super) fn look_at_farewell(&mut self) {
-        if self.socket.closing().is_some() || !self.socket.inbox.is_at_work() {
-            self.say_farewell();
+    /// Goes on in [`Phase::Answering`].
+    pub(super) fn go_on_answering(&mut self, wake: Wake) {
+        match wake {
+            // Nothing comes behind a Close frame.
+            Wake::Bytes(_) | Wake::Expired => self.look_at_clocks(),
+            Wake::Signal if self.socket.closing().is_some() || !self.socket.inbox.is_at_work() => self.say_farewell(),
+            // Who closes its side of the connection may still read.
+            Wake::EndOfInput => {
+                if let Some(farewell) = &mut self.farewell {
+                    farewell.is_mute = true;
+                }
+            }
+            Wake::Lost => {
+                self.say_farewell();
+                self.phase = Phase::Lost;
+            }
+            // What is going on is waited for anyway.
+            Wake::Signal | Wake::Drain | Wake::Finished { .. } => {}
         }
     }
 
+    /// Does what is still to be done, if anything is.
     pub(super) fn say_farewell(&mut self) {
-        let Some(farewell) = self.farewell.take() else { return };
-        self.socket.decide(farewell.close.code, &farewell.close.reason);
+        if let Some(farewell) = self.farewell.take() {
+            self.answer_close(&farewell.close, &farewell.frames);
+        }
+    }
+
+    fn answer_close(&mut self, close: &Close, frames: &[u8]) {
+        self.socket.decide(close.code, &close.reason);
         self.socket.closed_cleanly();
-        self.send_last(&farewell.frames);
+        self.send_last(frames);
         self.phase = Phase::Over;
     }
 }
